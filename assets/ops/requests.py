@@ -1,0 +1,24 @@
+"""ops.requests."""
+
+import polars as pl
+
+from assets.table import UTC_TIME, column, declare
+
+requests = declare(
+    layer="ops",
+    name="requests",
+    description="""
+        One row a request to compute something again: a replay of quarantined records, a rebuild of a time range.
+
+        Source: the command line. The named table's own plan takes it along with live data.
+    """,
+    columns=(
+        column("request_id", pl.String, "UUID of the request", required=True),
+        column("table_name", pl.String, "Table that is asked", required=True),
+        column("kind", pl.String, "replay or rebuild", required=True),
+        column("selection", pl.String, "JSON: {reason} of a replay, {from, to} of a rebuild", required=True),
+        column("requested_at", UTC_TIME, "When it was asked for", required=True),
+    ),
+    key=("request_id",),
+    kinds=("iceberg", "ops"),
+)

@@ -1,0 +1,171 @@
+"""One micro-batch: plan → map → commit for every table, upstream first; and the loop that carries many of them."""
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+
+from assets.ops.batches import batches
+from assets.table import Table
+from pipelines.bronze_step import run_bronze
+from pipelines.context import Context, TableResult
+from pipelines.gold_step import due_windows, run_gold
+from pipelines.silver_step import run_silver
+from resources.errors import CommitConflictError, SecchiError
+from resources.lakehouse import Commit
+from resources.landing import has_sealed_segments
+
+log = logging.getLogger(__name__)
+_STEPS: dict[str, Callable[[Context, Table], TableResult]] = {
+    "bronze": run_bronze,
+    "silver": run_silver,
+    "gold": run_gold,
+}
+_REPLANS = 5
+_FIRST_DELAY, _LONGEST_DELAY = 5.0, 300.0
+
+
+def streaming_tables(context: Context) -> list[Table]:
+    """The tables that micro-batches keep up, upstream first."""
+    return [t for t in context.tables.values() if t.layer in _STEPS]
+
+
+@dataclass
+class MicroBatches:
+    """Carries micro-batches; a table that fails backs off and does not hold tables that do not depend on it."""
+
+    context: Context
+    only: Collection[str] | None = None
+    _failures: dict[str, int] = field(default_factory=dict)
+    _retry_at: dict[str, float] = field(default_factory=dict)
+
+    def run_once(self) -> list[TableResult]:
+        """One micro-batch through all (or the chosen) tables; returns what was done to each."""
+        ensure_references(self.context)
+        results: list[TableResult] = []
+        failed: set[str] = set()
+        for table in streaming_tables(self.context):
+            if self.only is not None and table.identifier not in self.only:
+                continue
+            if failed & {i.identifier for i in table.inputs} or time.monotonic() < self._retry_at.get(
+                table.identifier, 0.0
+            ):
+                failed.add(table.identifier)
+                continue
+            result = self._run(table)
+            if result.error:
+                failed.add(table.identifier)
+            results.append(result)
+        if any(r.did_work for r in results):
+            record_batches(self.context, [t for t in self.context.tables.values() if t.layer != "ops"])
+        return results
+
+    def _run(self, table: Table) -> TableResult:
+        try:
+            result = _with_replans(self.context, table)
+        except (SecchiError, OSError, pl.exceptions.PolarsError) as error:
+            return self._back_off(table, error)
+        self._failures.pop(table.identifier, None)
+        return result
+
+    def _back_off(self, table: Table, error: Exception) -> TableResult:
+        count = self._failures[table.identifier] = self._failures.get(table.identifier, 0) + 1
+        delay = min(_FIRST_DELAY * 2 ** (count - 1), _LONGEST_DELAY)
+        self._retry_at[table.identifier] = time.monotonic() + delay
+        log.error("%s: %s; tried again in %.0f s", table.identifier, error, delay)
+        return TableResult(table.identifier, error=str(error))
+
+    def drain(self, on_results: Callable[[list[TableResult]], None] = lambda _: None) -> list[TableResult]:
+        """Runs until nothing is left to carry; returns every result.
+
+        A table in back-off ends the drain too: its error is in the results.
+        """
+        everything = []
+        while True:
+            results = self.run_once()
+            on_results(results)
+            everything += results
+            if not any(r.did_work for r in results):
+                return everything
+
+
+def _with_replans(context: Context, table: Table) -> TableResult:
+    for _ in range(_REPLANS):
+        try:
+            return _STEPS[table.layer](context, table)
+        except CommitConflictError as conflict:
+            log.info("%s; planning again", conflict)
+    return TableResult(table.identifier, has_more=True)
+
+
+def is_behind(context: Context) -> str | None:
+    """Why a run is needed: landing has sealed segments, a table is behind an input, or a window's time has come."""
+    if has_sealed_segments(context.landing):
+        return "landing has sealed segments"
+    heads = {t.identifier: context.lakehouse.head(t.stored) for t in streaming_tables(context)}
+    for table in streaming_tables(context):
+        marker = heads[table.identifier].markers.get(table.identifier, {})
+        for source in table.inputs:
+            waits_for_model = table.model and context.models.latest(table.model) is None
+            if not waits_for_model and marker.get(source.identifier, 0) < heads[source.identifier].batch_id:
+                return f"{table.identifier} is behind {source.identifier}"
+        if table.layer == "gold" and not due_windows(context, table).is_empty():
+            return f"windows of {table.identifier} are due"
+    return None
+
+
+def ensure_references(context: Context) -> None:
+    """Writes the built-in content of reference tables that are new or were built in with other content."""
+    for table in context.tables.values():
+        if table.layer != "reference" or table.function is None or table.inputs:
+            continue
+        rows: pl.DataFrame = table.function()
+        digest = str(rows.hash_rows(seed=0).sum())
+        head = context.lakehouse.head(table.stored)
+        frm, to = head.markers.get(table.identifier, {}), {"content": digest}
+        if frm == to:
+            continue
+        old = context.lakehouse.files(table.stored)
+        files = context.lakehouse.write(table.stored, rows, head.batch_id + 1)
+        summary = {"secchi.run_id": context.run_id}
+        context.lakehouse.commit_once(
+            Commit(table.stored, table.identifier, frm, to, head.batch_id + 1, files, old, summary)
+        )
+
+
+def record_batches(context: Context, tables: list[Table]) -> None:
+    """Copies the commits that ops.batches does not have yet from the tables' snapshot summaries."""
+    stored = batches.stored
+    head = context.lakehouse.head(stored)
+    marker = head.markers.get(stored.identifier, {})
+    rows, to = [], dict(marker)
+    for table in tables:
+        if not context.lakehouse.exists(table.stored):
+            continue
+        for snapshot in context.lakehouse.table(table.stored).metadata.snapshots:
+            summary = snapshot.summary
+            number = int(summary.get("secchi.batch_id") or 0) if summary else 0
+            if summary is None or number <= marker.get(table.identifier, 0):
+                continue
+            to[table.identifier] = max(to.get(table.identifier, 0), number)
+            rows.append(
+                {
+                    "table_name": table.identifier,
+                    "table_batch_id": number,
+                    "producer": summary.get("secchi.producer"),
+                    "from_marker": summary.get("secchi.from"),
+                    "to_marker": summary.get("secchi.to"),
+                    "snapshot_id": snapshot.snapshot_id,
+                    "committed_at": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                    "run_id": summary.get("secchi.run_id"),
+                    "rows": int(summary.get("added-records") or 0),
+                    "segments": summary.get("secchi.segments"),
+                }
+            )
+    if rows:
+        frame = pl.DataFrame(rows, schema={n: t for n, t in stored.schema.items() if n != "batch_id"})
+        files = context.lakehouse.write(stored, frame, head.batch_id + 1)
+        context.lakehouse.commit_once(Commit(stored, stored.identifier, marker, to, head.batch_id + 1, files))

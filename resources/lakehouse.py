@@ -1,0 +1,460 @@
+"""Storage: Iceberg tables behind one catalog, read as polars frames, written by one fenced commit.
+
+A table's progress lives in the table: the property ``secchi.batch_id`` (number of the last commit that changed rows) and one
+``secchi.marker.<producer>`` a producer (JSON, input → position). ``commit_once`` moves data, batch_id and marker in one
+transaction, and only from the place where the plan found them.
+"""
+
+import json
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThan, Or
+from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, visit_pyarrow
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.table import Table
+from pyiceberg.types import LongType
+from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform, Transform
+from sqlalchemy.exc import SQLAlchemyError
+
+from resources.durable_io import local_path
+from resources.errors import CommitConflictError, SchemaMismatchError, SourceUnavailableError
+from resources.iceberg import ReplaceFiles, write_data_file
+
+Marker = dict[str, Any]
+BATCH_ID = "batch_id"
+_BATCH_PROPERTY = "secchi.batch_id"
+_MARKER_PROPERTY = "secchi.marker."
+_TRANSFORMS: dict[str, Transform[Any, Any]] = {
+    "identity": IdentityTransform(),
+    "hour": HourTransform(),
+    "day": DayTransform(),
+}
+_TABLE_PROPERTIES = {
+    # pyiceberg would append again after a lost race; commit_once decides that itself.
+    "commit.retry.num-retries": "0",
+    "commit.manifest.min-count-to-merge": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+}
+_COMMIT_ATTEMPTS = 8
+_RECENT_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition field: a column and how its value is cut."""
+
+    column: str
+    transform: Literal["identity", "hour", "day"]
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """What storage knows of a table: its name, typed columns, partitioning, and the order of rows within a file."""
+
+    layer: str
+    name: str
+    schema: Mapping[str, pl.DataType]
+    partitions: tuple[Partition, ...] = ()
+    sort: tuple[str, ...] = ()
+    wide: frozenset[str] = frozenset()  # columns without statistics: their bounds prune nothing
+
+    @property
+    def identifier(self) -> str:
+        """``layer.name``."""
+        return f"{self.layer}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Rows whose ``column`` lies in one of the half-open ranges [low, high)."""
+
+    column: str
+    ranges: Sequence[tuple[Any, Any]]
+
+    def iceberg(self) -> BooleanExpression:
+        """For pruning files."""
+        return reduce(_or, (_between(self.column, low, high) for low, high in self.ranges))
+
+    def polars(self) -> pl.Expr:
+        """For filtering rows."""
+        column = pl.col(self.column)
+        return pl.any_horizontal(*((column >= low) & (column < high) for low, high in self.ranges))
+
+
+@dataclass(frozen=True)
+class Among:
+    """Rows whose ``column`` is one of the values."""
+
+    column: str
+    values: Sequence[Any]
+
+    def iceberg(self) -> BooleanExpression:
+        """For pruning files."""
+        return In(self.column, set(self.values))  # type: ignore[call-arg,arg-type]
+
+    def polars(self) -> pl.Expr:
+        """For filtering rows."""
+        return pl.col(self.column).is_in(list(self.values))
+
+
+Where = Ranges | Among
+
+
+def _between(column: str, low: Any, high: Any) -> BooleanExpression:
+    return And(GreaterThanOrEqual(column, low), LessThan(column, high))  # type: ignore[call-arg,arg-type]
+
+
+def _or(left: BooleanExpression, right: BooleanExpression) -> BooleanExpression:
+    return Or(left, right)
+
+
+def coalesce(ranges: Iterable[tuple[Any, Any]], most: int = 24) -> list[tuple[Any, Any]]:
+    """Joins ranges that touch, then the closest ones until at most ``most`` are left: a superset that is cheap to test."""
+    joined: list[tuple[Any, Any]] = []
+    for low, high in sorted(ranges):
+        if joined and low <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
+        else:
+            joined.append((low, high))
+    if len(joined) <= most:
+        return joined
+    gaps = sorted(range(1, len(joined)), key=lambda i: joined[i][0] - joined[i - 1][1], reverse=True)
+    cuts = [0, *sorted(gaps[: most - 1]), len(joined)]
+    return [(joined[a][0], joined[b - 1][1]) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+def changes(after: int, until: int) -> Ranges:
+    """The change feed: rows that the commits in (after, until] wrote."""
+    return Ranges(BATCH_ID, [(after + 1, until + 1)])
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a table stands."""
+
+    batch_id: int = 0
+    markers: Mapping[str, Marker] = field(default_factory=dict)
+    snapshot_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One fenced change: from where the plan found the producer's marker to where it goes."""
+
+    table: StoredTable
+    producer: str
+    frm: Marker
+    to: Marker
+    batch_id: int
+    add: Sequence[DataFile] = ()
+    delete: Sequence[DataFile] = ()
+    summary: Mapping[str, str] = field(default_factory=dict)
+
+
+class Lakehouse:
+    """The catalog and its tables. One committer a table; readers anywhere."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        warehouse = (path / "warehouse").absolute()
+        warehouse.mkdir(parents=True, exist_ok=True)
+        self.catalog = SqlCatalog(
+            "secchi",
+            uri=f"sqlite:///{(path / 'catalog.db').absolute()}",
+            warehouse=f"file://{warehouse}",
+            **{"py-io-impl": "resources.durable_io.DurableFileIO"},
+        )
+        self._tables: dict[str, Table] = {}
+        self._recent: OrderedDict[str, pl.DataFrame] = OrderedDict()
+
+    # --- tables ------------------------------------------------------------------------------------------------
+
+    def table(self, stored: StoredTable, *, refresh: bool = False) -> Table:
+        """The pyiceberg table, created or given new nullable columns when the declaration has them.
+
+        Raises:
+            SchemaMismatchError: the stored schema differs by more than new nullable columns.
+            SourceUnavailableError: the catalog does not answer.
+        """
+        known = self._tables.get(stored.identifier)
+        if known is not None and not refresh:
+            return known
+        try:
+            known = self.catalog.load_table(stored.identifier) if known else self._create_or_evolve(stored)
+        except (SQLAlchemyError, OSError) as error:
+            raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {_first_line(error)}") from error
+        self._tables[stored.identifier] = known
+        return known
+
+    def exists(self, stored: StoredTable) -> bool:
+        """Whether the table has been created."""
+        return stored.identifier in self._tables or self.catalog.table_exists(stored.identifier)
+
+    def _create_or_evolve(self, stored: StoredTable) -> Table:
+        schema = _iceberg_schema(stored)
+        try:
+            found = self.catalog.load_table(stored.identifier)
+        except NoSuchTableError:
+            self.catalog.create_namespace_if_not_exists(stored.layer)
+            metrics = {f"write.metadata.metrics.column.{name}": "none" for name in stored.wide}
+            return self.catalog.create_table_if_not_exists(
+                stored.identifier,
+                schema,
+                partition_spec=_partition_spec(stored, schema),
+                properties={**_TABLE_PROPERTIES, **metrics},
+            )
+        return _evolve(found, stored, schema)
+
+    def head(self, stored: StoredTable) -> Head:
+        """Reads the table's batch_id, markers and snapshot from the catalog."""
+        return _head(self.table(stored, refresh=True))
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def files(self, stored: StoredTable, *where: Where) -> list[DataFile]:
+        """The data files that may hold rows of ``where``, at the table's last loaded snapshot."""
+        table = self.table(stored)
+        if table.current_snapshot() is None:
+            return []
+        predicate = reduce(And, (w.iceberg() for w in where), AlwaysTrue())  # type: ignore[arg-type]
+        tasks = list(table.scan(row_filter=predicate).plan_files())
+        if any(task.delete_files for task in tasks):
+            raise SchemaMismatchError(f"{stored.identifier}: has row-level deletes, which Secchi never writes")
+        return [task.file for task in tasks]
+
+    def read(self, stored: StoredTable, *where: Where, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows of ``where`` with the declared types, in no particular order."""
+        return self.read_files(stored, self.files(stored, *where), *where, columns=columns)
+
+    def read_files(
+        self, stored: StoredTable, files: Sequence[DataFile], *where: Where, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The rows of ``where`` in the given files."""
+        schema = {name: stored.schema[name] for name in (columns or stored.schema)}
+        needed = pl.Schema({**schema, **{w.column: stored.schema[w.column] for w in where}})
+        frames = [self._recent[f.file_path].lazy() for f in files if f.file_path in self._recent]
+        paths = [_readable(f.file_path) for f in files if f.file_path not in self._recent]
+        if paths:
+            scan = pl.scan_parquet(
+                paths, schema=needed, missing_columns="insert", extra_columns="ignore", hive_partitioning=False
+            )
+            frames.append(scan)
+        if not frames:
+            return pl.DataFrame(schema=schema)
+        parts = [frame.filter(*(w.polars() for w in where)).select(*schema) for frame in frames]
+        return pl.concat(parts).collect()
+
+    def batch_within(self, stored: StoredTable, after: int, head: int, most_rows: int) -> int:
+        """The last batch_id of a range (after, it] that holds at most ``most_rows`` rows, but at least one batch."""
+        field_id = self.table(stored, refresh=True).schema().find_field(BATCH_ID).field_id
+        rows, until = 0, after
+        counted = sorted(
+            (from_bytes(LongType(), file.upper_bounds[field_id]), file.record_count)
+            for file in self.files(stored, changes(after, head))
+        )
+        for batch_id, count in counted:
+            rows += count
+            if rows > most_rows and until > after and batch_id > until:
+                return until
+            until = batch_id
+        return head
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def write(self, stored: StoredTable, rows: pl.DataFrame, batch_id: int) -> list[DataFile]:
+        """Writes rows in the table's order, one file a partition, stamped with ``batch_id``; commits nothing."""
+        if rows.is_empty():
+            return []
+        frame = rows.with_columns(pl.lit(batch_id, pl.Int64).alias(BATCH_ID)).select(
+            pl.col(name).cast(dtype) for name, dtype in stored.schema.items()
+        )
+        return self.write_sorted(stored, frame.sort(stored.sort))
+
+    def write_sorted(self, stored: StoredTable, rows: pl.DataFrame) -> list[DataFile]:
+        """Writes rows as they stand (declared types and batch_id included), one file a partition."""
+        table = self.table(stored)
+        cuts = [_partition_value(p) for p in stored.partitions]
+        files = []
+        for part in _split(rows, cuts):
+            file = write_data_file(table, part)
+            self._remember(file.file_path, part)
+            files.append(file)
+        return files
+
+    def _remember(self, path: str, frame: pl.DataFrame) -> None:
+        """Keeps what was just written in memory: the next layer reads it at once."""
+        self._recent[path] = frame
+        while sum(f.estimated_size() for f in self._recent.values()) > _RECENT_BYTES and self._recent:
+            self._recent.popitem(last=False)
+
+    def commit_once(self, commit: Commit) -> Literal["committed", "already"]:
+        """Makes one snapshot of the commit's files, its batch_id and its marker; safe to call again after any outcome.
+
+        Returns ``"already"`` when the marker stands at ``to``: an earlier call did it.
+
+        Raises:
+            CommitConflictError: the marker is at neither place, or another commit took the batch_id; plan again.
+            SourceUnavailableError: storage or catalog did not answer, and the marker has not moved.
+        """
+        for attempt in range(_COMMIT_ATTEMPTS):
+            table = self.table(commit.table, refresh=True)
+            head = _head(table)
+            if head.markers.get(commit.producer, {}) == commit.to and commit.to != commit.frm:
+                return "already"
+            if head.markers.get(commit.producer, {}) != commit.frm or head.batch_id != commit.batch_id - 1:
+                raise CommitConflictError(f"{commit.table.identifier}: {commit.producer} is no longer at {commit.frm}")
+            try:
+                _transact(table, commit)
+                return "committed"
+            except ValidationException as error:
+                raise CommitConflictError(
+                    f"{commit.table.identifier}: a file of the plan was compacted away"
+                ) from error
+            except CommitFailedException:
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
+            except (SQLAlchemyError, OSError) as error:
+                # The outcome is unknown: the marker tells. No file is deleted here.
+                if self._has_committed(commit):
+                    return "committed"
+                reason = f"{commit.table.identifier}: commit failed: {_first_line(error)}"
+                raise SourceUnavailableError(reason) from error
+        raise SourceUnavailableError(f"{commit.table.identifier}: {_COMMIT_ATTEMPTS} commits met another writer")
+
+    def _has_committed(self, commit: Commit) -> bool:
+        head = _head(self.table(commit.table, refresh=True))
+        return head.batch_id == commit.batch_id and head.markers.get(commit.producer, {}) == commit.to
+
+    def rewrite(self, stored: StoredTable, delete: Sequence[DataFile], add: Sequence[DataFile]) -> bool:
+        """Replaces files by others with the same or fewer rows; False if another commit came between."""
+        table = self.table(stored)
+        try:
+            with table.transaction() as transaction:
+                _stage(transaction, table, add, delete, {"secchi.producer": "maintenance"})
+        except (CommitFailedException, ValidationException):
+            return False
+        return True
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _head(table: Table) -> Head:
+    properties = table.properties
+    markers = {
+        name.removeprefix(_MARKER_PROPERTY): json.loads(value)
+        for name, value in properties.items()
+        if name.startswith(_MARKER_PROPERTY)
+    }
+    snapshot = table.current_snapshot()
+    return Head(int(properties.get(_BATCH_PROPERTY, "0")), markers, snapshot.snapshot_id if snapshot else None)
+
+
+def _transact(table: Table, commit: Commit) -> None:
+    summary = {
+        "secchi.batch_id": str(commit.batch_id),
+        "secchi.producer": commit.producer,
+        "secchi.from": json.dumps(commit.frm, sort_keys=True),
+        "secchi.to": json.dumps(commit.to, sort_keys=True),
+        **commit.summary,
+    }
+    with table.transaction() as transaction:
+        _stage(transaction, table, commit.add, commit.delete, summary)
+        transaction.set_properties(
+            {
+                _BATCH_PROPERTY: str(commit.batch_id),
+                f"{_MARKER_PROPERTY}{commit.producer}": json.dumps(commit.to, sort_keys=True),
+            }
+        )
+
+
+def _stage(
+    transaction: Any, table: Table, add: Sequence[DataFile], delete: Sequence[DataFile], summary: dict[str, str]
+) -> None:
+    """Adds one snapshot to the transaction; an empty one too, since its ref assertion is what fences the marker."""
+    producer = (
+        ReplaceFiles(transaction, table, summary)
+        if delete
+        else transaction.update_snapshot(snapshot_properties=summary).merge_append()
+    )
+    with producer:
+        for file in add:
+            producer.append_data_file(file)
+        for file in delete:
+            producer.delete_data_file(file)
+
+
+def _split(rows: pl.DataFrame, cuts: list[pl.Expr]) -> list[pl.DataFrame]:
+    if not cuts:
+        return [rows]
+    names = [f"_cut{i}" for i in range(len(cuts))]
+    marked = rows.with_columns(cut.alias(name) for cut, name in zip(cuts, names, strict=True))
+    return marked.partition_by(names, maintain_order=True, include_key=False)
+
+
+def _partition_value(partition: Partition) -> pl.Expr:
+    column = pl.col(partition.column)
+    return {"identity": column, "hour": column.dt.truncate("1h"), "day": column.dt.truncate("1d")}[partition.transform]
+
+
+def _readable(location: str) -> str:
+    path = local_path(location)
+    return str(path) if path else location
+
+
+def _iceberg_schema(stored: StoredTable) -> Schema:
+    arrow = pl.DataFrame(schema=stored.schema).to_arrow().schema
+    schema = visit_pyarrow(arrow, _ConvertToIcebergWithoutIDs())
+    return assign_fresh_schema_ids(schema)
+
+
+def _partition_spec(stored: StoredTable, schema: Schema) -> PartitionSpec:
+    fields = [
+        PartitionField(
+            source_id=schema.find_field(p.column).field_id,
+            field_id=1000 + i,
+            transform=_TRANSFORMS[p.transform],
+            name=p.column if p.transform == "identity" else f"{p.column}_{p.transform}",
+        )
+        for i, p in enumerate(stored.partitions)
+    ]
+    return PartitionSpec(*fields)
+
+
+def _evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
+    """Adds columns that the declaration has and the store has not.
+
+    Raises:
+        SchemaMismatchError: a column is gone or has another type.
+    """
+    have = {f.name: f.field_type for f in found.schema().fields}
+    want = {f.name: f.field_type for f in declared.fields}
+    changed = [n for n in have if n in want and str(have[n]) != str(want[n])]
+    gone = [n for n in have if n not in want]
+    if changed or gone:
+        name = (changed or gone)[0]
+        now = f"declared as {want[name]}" if changed else "no longer declared"
+        raise SchemaMismatchError(
+            f"{stored.identifier}: stored column {name!r} is {have[name]}, {now}; "
+            "declare it as it is stored, or give the new column a new name"
+        )
+    new = [n for n in want if n not in have]
+    if new:
+        with found.update_schema() as update:
+            for name in new:
+                update.add_column(name, want[name])
+    return found
