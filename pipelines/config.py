@@ -9,24 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from resources.durations import Duration
+from resources.durations import parse_duration as parse_duration
 from resources.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SECCHI_CONFIG"
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
-_DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-
-
-def parse_duration(value: Any) -> Any:
-    """Turns ``"1m30s"``, ``"5m"`` or a number of seconds into a timedelta; leaves anything else to the model."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return timedelta(seconds=value)
-    if isinstance(value, str):
-        if not re.fullmatch(rf"({_DURATION.pattern}\s*)+", value):
-            raise ValueError("must be a duration like '30s', '5m', '1h30m' or a number of seconds")
-        return timedelta(seconds=sum(float(n) * _DURATION_UNITS[u] for n, u in _DURATION.findall(value)))
-    return value
 
 
 def _parse_size(value: Any) -> Any:
@@ -37,7 +26,6 @@ def _parse_size(value: Any) -> Any:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 

@@ -13,6 +13,7 @@ from assets.table import Table
 from pipelines.bronze_step import run_bronze
 from pipelines.context import Context, TableResult
 from pipelines.gold_step import due_windows, run_gold
+from pipelines.reference_step import run_reference
 from pipelines.silver_step import run_silver
 from resources.errors import CommitConflictError, SecchiError
 from resources.lakehouse import Commit
@@ -20,6 +21,7 @@ from resources.landing import has_sealed_segments
 
 log = logging.getLogger(__name__)
 _STEPS: dict[str, Callable[[Context, Table], TableResult]] = {
+    "reference": run_reference,
     "bronze": run_bronze,
     "silver": run_silver,
     "gold": run_gold,
@@ -44,7 +46,6 @@ class MicroBatches:
 
     def run_once(self) -> list[TableResult]:
         """One micro-batch through all (or the chosen) tables; returns what was done to each."""
-        ensure_references(self.context)
         results: list[TableResult] = []
         failed: set[str] = set()
         for table in streaming_tables(self.context):
@@ -115,25 +116,6 @@ def is_behind(context: Context) -> str | None:
         if table.layer == "gold" and not due_windows(context, table).is_empty():
             return f"windows of {table.identifier} are due"
     return None
-
-
-def ensure_references(context: Context) -> None:
-    """Writes the built-in content of reference tables that are new or were built in with other content."""
-    for table in context.tables.values():
-        if table.layer != "reference" or table.function is None or table.inputs:
-            continue
-        rows: pl.DataFrame = table.function()
-        digest = str(rows.hash_rows(seed=0).sum())
-        head = context.lakehouse.head(table.stored)
-        frm, to = head.markers.get(table.identifier, {}), {"content": digest}
-        if frm == to:
-            continue
-        old = context.lakehouse.files(table.stored)
-        files = context.lakehouse.write(table.stored, rows, head.batch_id + 1)
-        summary = {"secchi.run_id": context.run_id}
-        context.lakehouse.commit_once(
-            Commit(table.stored, table.identifier, frm, to, head.batch_id + 1, files, old, summary)
-        )
 
 
 def record_batches(context: Context, tables: list[Table]) -> None:

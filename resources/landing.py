@@ -266,8 +266,11 @@ def read_segment(path: Path) -> tuple[pa.Table, str]:
         pa.ArrowInvalid: if the file is no Arrow IPC stream or a batch fails its checksum.
     """
     data = path.read_bytes()
-    reader = ipc.open_stream(pa.py_buffer(data))
+    source = pa.BufferReader(data)
+    reader = ipc.open_stream(source)
     batches = list(_whole_batches(reader))
+    if source.tell() != len(data):
+        raise pa.ArrowInvalid(f"{path}: {len(data) - source.tell()} bytes behind an end marker")
     return pa.Table.from_batches(batches, reader.schema), hashlib.sha256(data).hexdigest()
 
 
@@ -275,10 +278,12 @@ def _whole_batches(reader: ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBat
     while True:
         try:
             batch, metadata = reader.read_next_batch_with_custom_metadata()
+            batch.validate(full=True)
         except StopIteration:
             return
-        batch.validate(full=True)
-        if metadata is None or metadata[_CRC] != _checksum(batch):
+        except (pa.ArrowException, OSError) as error:
+            raise pa.ArrowInvalid(f"record batch cannot be read: {error}") from error
+        if metadata is None or metadata.get(_CRC) != _checksum(batch):
             raise pa.ArrowInvalid("record batch fails its CRC-32")
         yield batch
 
@@ -375,7 +380,7 @@ def _whole_length(path: Path) -> tuple[int, int]:
     while True:
         try:
             rows += next(batches).num_rows
-        except (StopIteration, pa.ArrowInvalid, OSError, EOFError):
+        except (StopIteration, pa.ArrowInvalid):
             return whole, rows
         whole = source.tell()
 

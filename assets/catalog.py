@@ -1,0 +1,80 @@
+"""Every table that there is: found by looking, so that a new one needs no entry in a list."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
+from types import ModuleType
+from typing import Any
+
+import assets
+from assets.calculation import built_in, built_in_names, calculation
+from assets.table import Table
+from resources.errors import ConfigurationError
+
+
+def _modules() -> Iterator[ModuleType]:
+    """The modules in the folders of ``assets``, in order of their names."""
+    for info in sorted(pkgutil.walk_packages(assets.__path__, "assets."), key=lambda found: found.name):
+        if not info.ispkg and info.name.count(".") > 1:
+            yield importlib.import_module(info.name)
+
+
+def _home(table: Table) -> str:
+    return f"assets.{table.layer}.{table.name}"
+
+
+def _path(module: str) -> str:
+    return f"{module.replace('.', '/')}.py"
+
+
+def declared_tables(modules: Sequence[ModuleType], calculations: Mapping[str, Table]) -> dict[str, Table]:
+    """The tables that modules declare, and the calculations, by identifier.
+
+    Raises:
+        ConfigurationError: a table is declared in a file of another name, or twice.
+    """
+    declared = [(module.__name__, table) for module in modules for table in _tables(module)]
+    at_home = {table.identifier: table for name, table in declared if name == _home(table)}
+    found = {**at_home, **calculations}
+    for name, table in declared:
+        if table.identifier not in found:
+            right = _path(_home(table))
+            raise ConfigurationError(f"{_path(name)}: declares {table.identifier}, which must stand in {right}")
+        if found[table.identifier] is not table:
+            raise ConfigurationError(
+                f"{_path(name)}: {table.identifier} is declared twice; a name must be of one table"
+            )
+    return found
+
+
+def _tables(module: ModuleType) -> list[Table]:
+    return [value for value in vars(module).values() if isinstance(value, Table)]
+
+
+def _in_order(tables: Mapping[str, Table]) -> dict[str, Table]:
+    """Inputs and references before the tables that use them."""
+    graph = {name: [t.identifier for t in (*tables[name].inputs, *tables[name].references)] for name in sorted(tables)}
+    return {name: tables[name] for name in TopologicalSorter(graph).static_order()}
+
+
+def load_tables(calculations: Sequence[dict[str, Any]] = (), source: str = "secchi.toml") -> dict[str, Table]:
+    """Returns every table by identifier, upstream tables first: those that ship and the ``calculations`` of a user.
+
+    Args:
+        calculations: the ``[[calculation]]`` tables of the file ``source``.
+        source: starts the messages about them.
+
+    Raises:
+        ConfigurationError: a declaration has a mistake, or two tables have one name.
+    """
+    shipped = {table.identifier: table for table in map(built_in, built_in_names())}
+    tables = declared_tables(list(_modules()), shipped)
+    for definition in calculations:
+        made = calculation(definition, tables, source)
+        if made.identifier in tables:
+            raise ConfigurationError(
+                f"{source}: calculation {made.name!r}: {made.identifier} is there already; choose another name"
+            )
+        tables[made.identifier] = made
+    return _in_order(tables)

@@ -1,0 +1,185 @@
+"""SQL expressions that users write in calculations: parsed, checked and rewritten on DuckDB's own syntax tree.
+
+A calculation has to give the same bits for the same rows in any order and at any time, and may not reach outside of
+them. So only plain expressions over the table's columns are accepted, and only functions whose result depends on
+nothing but their arguments; what depends on the order of rows is given their total order.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+import duckdb
+
+from resources.errors import ConfigurationError
+
+POSITION = "__position"
+"""Column that numbers the rows in their total order."""
+
+_CLASSES = frozenset(
+    {"BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "OPERATOR", "TYPE"}
+)
+_REFUSED = {
+    "COLLATE": "a collation",
+    "LAMBDA": "a lambda or the arrow -> (use ->> for a JSON field as text)",
+    "PARAMETER": "a parameter",
+    "POSITIONAL_REFERENCE": "a column number",
+    "STAR": "a star",
+    "SUBQUERY": "a subquery",
+    "WINDOW": "a window function",
+}
+# The other macros of DuckDB look into its catalog or the clock.
+_PURE_MACROS = frozenset(
+    {"fdiv", "fmod", "geomean", "geometric_mean", "if", "nullif", "split_part", "wavg", "weighted_avg"}
+)
+_RANDOM_FUNCTIONS = frozenset({"reservoir_quantile"})
+_ORDERED_FUNCTIONS = frozenset(
+    {"any_value", "arbitrary", "array_agg", "first", "group_concat", "last", "list", "listagg", "string_agg"}
+)
+_RENAMED_FUNCTIONS = {"quantile": "quantile_cont"}
+_COUNTS = frozenset({"count", "count_star"})
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked expression.
+
+    Attributes:
+        sql: what DuckDB is given.
+        columns: the columns that it reads, as declared, each once.
+        never_null: whether it is a plain count.
+    """
+
+    sql: str
+    columns: tuple[str, ...] = ()
+    never_null: bool = False
+
+
+def open_sandbox() -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB that has no files, no network and one thread, so sums of floats are made in one order."""
+    connection = duckdb.connect(
+        config={
+            "threads": 1,
+            "enable_external_access": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+@cache
+def _pure_functions() -> frozenset[str]:
+    with open_sandbox() as connection:
+        rows = connection.execute(
+            "SELECT function_name FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate')"
+            " GROUP BY function_name HAVING bool_and(stability = 'CONSISTENT')"
+        ).fetchall()
+    return frozenset(name for (name,) in rows) - _RANDOM_FUNCTIONS | _PURE_MACROS
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, query: str, text: str) -> str:
+    row = connection.execute(query, [text]).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _only_expression(connection: duckdb.DuckDBPyConnection, text: str, place: str) -> dict[str, Any]:
+    """The tree of a text that is one expression and nothing else, so that it cannot add a clause to the query."""
+    parsed = json.loads(_ask(connection, "SELECT json_serialize_sql($1)", f"SELECT {text}"))
+    if parsed["error"]:
+        raise ConfigurationError(f"{place} is no SQL expression: {parsed['error_message']}, got {text!r}")
+    statements = parsed["statements"]
+    node = statements[0]["node"]
+    clauses = ("where_clause", "having", "qualify", "sample", "modifiers", "group_expressions", "group_sets")
+    is_bare = len(statements) == 1 and node["type"] == "SELECT_NODE" and not any(node[c] for c in clauses)
+    if not is_bare or node["from_table"]["type"] != "EMPTY" or len(node["select_list"]) != 1:
+        raise ConfigurationError(f"{place} must be one SQL expression, got {text!r}")
+    tree: dict[str, Any] = node["select_list"][0]
+    if tree["alias"]:
+        raise ConfigurationError(f"{place} must be an expression without AS; its name is the key, got {text!r}")
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        if "class" in tree:
+            yield tree
+        for value in tree.values():
+            yield from _nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _nodes(value)
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Ends a message about an unknown name: the nearest right one, and what there is."""
+    close = get_close_matches(name.casefold(), [n.casefold() for n in names], n=1)
+    meant = next((f"did you mean {n!r}? " for n in names if [n.casefold()] == close), "")
+    return f"{meant}there are {', '.join(names)}"
+
+
+def _column(node: dict[str, Any], names: Sequence[str], place: str) -> str:
+    """The declared name that a reference means; DuckDB does not regard case in names."""
+    written = ".".join(node["column_names"])
+    for name in names:
+        if name.casefold() == written.casefold():
+            return name
+    raise ConfigurationError(f"{place} names {written!r}, which is no column: {nearest(written, names)}")
+
+
+def _order_by_position(function: dict[str, Any]) -> None:
+    reference = {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [POSITION]}
+    order = {"type": "ORDER_DEFAULT", "null_order": "ORDER_DEFAULT", "expression": reference}
+    function["order_bys"]["orders"].append(order)
+
+
+def _rewrite(function: dict[str, Any], place: str) -> None:
+    name = function["function_name"]
+    if function["schema"] or function["catalog"] or name not in _pure_functions():
+        what = "is unknown, or its result does not depend on its arguments alone"
+        raise ConfigurationError(f"{place} uses the function {name!r}, which {what}")
+    if name in _RENAMED_FUNCTIONS:
+        function["function_name"] = _RENAMED_FUNCTIONS[name]
+        function["qualified_name"] = {"path": [_RENAMED_FUNCTIONS[name]]}
+    if name in _ORDERED_FUNCTIONS and not function["distinct"]:
+        _order_by_position(function)
+    elif name in _ORDERED_FUNCTIONS and not function["order_bys"]["orders"]:
+        raise ConfigurationError(f"{place} must give {name}(DISTINCT ...) an order: write ORDER BY behind its argument")
+
+
+def _to_sql(connection: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
+    statement = json.loads(_ask(connection, "SELECT json_serialize_sql($1)", "SELECT 1"))
+    statement["statements"][0]["node"]["select_list"] = [tree]
+    text = _ask(connection, "SELECT json_deserialize_sql($1::JSON)", json.dumps(statement))
+    return text.removeprefix("SELECT ")
+
+
+def parse_expression(connection: duckdb.DuckDBPyConnection, text: str, names: Sequence[str], place: str) -> Expression:
+    """Checks an expression over the columns ``names``; ``place`` starts the messages.
+
+    ``quantile`` means ``quantile_cont``. Functions that depend on the order of rows (``first``, ``last``, ``list``)
+    take them in the order that the expression gives, and where it gives none or leaves a tie, in their total order.
+
+    Raises:
+        ConfigurationError: it is not one expression, names an unknown column, or uses what is not accepted.
+    """
+    tree = _only_expression(connection, text, place)
+    columns: dict[str, None] = {}
+    for node in list(_nodes(tree)):
+        kind = node["class"]
+        if kind not in _CLASSES:
+            what = _REFUSED.get(kind, f"a {kind.lower()}")
+            raise ConfigurationError(
+                f"{place} must be an expression over the table's columns, but has {what}: {text!r}"
+            )
+        if kind == "COLUMN_REF":
+            columns[_column(node, names, place)] = None
+        elif kind == "FUNCTION":
+            _rewrite(node, place)
+    return Expression(_to_sql(connection, tree), tuple(columns), tree.get("function_name") in _COUNTS)

@@ -1,0 +1,160 @@
+"""silver.snmp_samples."""
+
+import json
+from datetime import timedelta
+
+import polars as pl
+
+from assets.bronze.snmp_varbinds import snmp_varbinds
+from assets.reference.mib_objects import mib_objects
+from assets.snmp_values import decode_instance, decode_values
+from assets.table import UTC_TIME, Outputs, column, table
+from resources.lakehouse import Partition
+
+_POSITION = ("stream", "sequence", "row")
+_OID = "bronze.snmp_varbinds.oid"
+_VALUE = ("bronze.snmp_varbinds.value", "bronze.snmp_varbinds.wire_type")
+_NAMES = {
+    "oid": pl.String,
+    "object_oid": pl.String,
+    "instance_identifier": pl.String,
+    "instance": pl.String,
+}
+
+
+def _object_of(oid: str, kinds: dict[str, list[str]]) -> tuple[str, str | None, str | None, str | None]:
+    """OID, and the longest prefix of it that is an object with instances, the instance, and the instance decoded."""
+    prefix = oid
+    while prefix not in kinds:
+        prefix, dot, _ = prefix.rpartition(".")
+        if not dot:
+            return oid, None, None, None
+    instance = oid[len(prefix) + 1 :]
+    if not instance:
+        return oid, None, None, None
+    return oid, prefix, instance, decode_instance([int(part) for part in instance.split(".")], kinds[prefix])
+
+
+def _named(varbinds: pl.DataFrame, objects: pl.DataFrame) -> pl.DataFrame:
+    """Adds object and instance to each varbind, worked out once for each distinct OID."""
+    found = objects.filter(pl.col("oid_type").is_in(["scalar", "tableColumn"])).select(
+        object_oid="oid", object_name="object_name", mib_module="mib_module", syntax="data_type", index="index_columns"
+    )
+    kinds = {
+        oid: [part.partition(":")[2] for part in (index or ":integer").split(",")]
+        for oid, index in zip(found["object_oid"], found["index"], strict=True)
+    }
+    rows = [_object_of(oid, kinds) for oid in varbinds["oid"].unique()]
+    names = pl.DataFrame(rows, _NAMES, orient="row").join(found.drop("index"), on="object_oid", how="left")
+    return varbinds.join(names, on="oid", how="left", maintain_order="left")
+
+
+def _labels(objects: pl.DataFrame) -> pl.DataFrame:
+    """One row a named value: ``object_oid, integer, enum_label``."""
+    named = objects.filter(pl.col("enumeration").is_not_null()).select("oid", "enumeration")
+    rows = [(oid, int(code), label) for oid, text in named.iter_rows() for code, label in json.loads(text).items()]
+    return pl.DataFrame(rows, {"object_oid": pl.String, "integer": pl.Int64, "enum_label": pl.String}, orient="row")
+
+
+_COLUMNS = (
+    column("device_id", pl.String, "Agent as host:port", required=True, lineage="bronze.snmp_varbinds.target"),
+    column("metric_oid", pl.String, "Numeric OID with instance, no leading dot", required=True, lineage=_OID),
+    column(
+        "object_name",
+        pl.String,
+        "Name of the object, e.g. ifHCInOctets; null if it is not in the MIB table",
+        lineage=(_OID, "reference.mib_objects.object_name"),
+    ),
+    column(
+        "instance_identifier",
+        pl.String,
+        "All sub-identifiers behind the object, e.g. 0 or 3; null if the object is not known",
+        lineage=(_OID, "reference.mib_objects.oid"),
+    ),
+    column(
+        "instance",
+        pl.String,
+        "The row's INDEX values, comma between; null if the instance is not of the object's INDEX",
+        lineage=(_OID, "reference.mib_objects.index_columns"),
+    ),
+    column("mib_module", pl.String, "Module of the object", lineage=(_OID, "reference.mib_objects.mib_module")),
+    column(
+        "data_type", pl.String, "Wire type, e.g. Counter64", required=True, lineage="bronze.snmp_varbinds.wire_type"
+    ),
+    column(
+        "metric_value",
+        pl.String,
+        "Decimal number, text, dotted OID or address; octets that are no text as 0x and hex; TimeTicks in 0.01 s",
+        required=True,
+        lineage=(*_VALUE, "reference.mib_objects.data_type"),
+    ),
+    column("numeric_value", pl.Float64, "The number, rounded above 2^53; null if there is none", lineage=_VALUE),
+    column("counter_value", pl.Decimal(20, 0), "The exact count of a Counter32 or Counter64", lineage=_VALUE),
+    column(
+        "enum_label",
+        pl.String,
+        "Name of the value, e.g. up; null if it has none",
+        lineage=(*_VALUE, "reference.mib_objects.enumeration"),
+    ),
+    column(
+        "request_id",
+        pl.Int64,
+        "request-id of the PDU that answered",
+        required=True,
+        lineage="bronze.snmp_varbinds.request_id",
+    ),
+    column("poll_id", pl.String, "UUID of the poll that asked", required=True, lineage="bronze.snmp_varbinds.poll_id"),
+    column(
+        "observed_at",
+        UTC_TIME,
+        "When the answer reached the collector: agents send no time of their own",
+        required=True,
+        lineage="bronze.snmp_varbinds.received_at",
+    ),
+    column(
+        "received_at",
+        UTC_TIME,
+        "When the answer reached the collector",
+        required=True,
+        lineage="bronze.snmp_varbinds.received_at",
+    ),
+)
+
+
+@table(
+    layer="silver",
+    columns=_COLUMNS,
+    inputs=(snmp_varbinds,),
+    references=(mib_objects,),
+    key=("device_id", "metric_oid", "observed_at"),
+    series=("device_id", "metric_oid"),
+    time="observed_at",
+    value=("metric_value",),
+    sender=("device_id",),
+    partitions=(Partition("observed_at", "day"),),
+    sort=("observed_at", "device_id", "metric_oid", *_POSITION),
+    kinds=("iceberg", "silver", "polars", "snmp"),
+    freshness=timedelta(minutes=5),
+)
+def snmp_samples(varbinds: pl.DataFrame, *, mib_objects: pl.DataFrame) -> Outputs:
+    """One row a value of an SNMP object instance at the time of its poll.
+
+    Source: `bronze.snmp_varbinds`, named by `reference.mib_objects` (longest prefix). Rows come in the order of the
+    polls, late only after an interruption. A varbind without a value is rejected with its reason: no_such_object,
+    no_such_instance, no_such_name, end_of_mib_view, null_value, unknown_wire_type or undecodable_value.
+    """
+    decoded = decode_values(_named(varbinds, mib_objects)).join(
+        _labels(mib_objects), on=["object_oid", "integer"], how="left", maintain_order="left"
+    )
+    has_value = pl.col("reason").is_null()
+    rows = decoded.filter(has_value).with_columns(
+        device_id="target",
+        metric_oid="oid",
+        data_type="wire_type",
+        counter_value=pl.col("counter").cast(pl.Decimal(20, 0)),
+        observed_at="received_at",
+    )
+    rejects = decoded.filter(~has_value).with_columns(message=pl.format("target {}: {} {}", "target", "oid", "message"))
+    return Outputs(
+        rows.select(*(c.name for c in _COLUMNS), *_POSITION), rejects.select(*_POSITION, "reason", "message")
+    )

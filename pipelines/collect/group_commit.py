@@ -1,0 +1,152 @@
+"""Group commit: many records become durable with one fsync, and only then are they acknowledged."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from resources.errors import SourceUnavailableError
+from resources.landing import LandingStream
+
+logger = logging.getLogger(__name__)
+
+OnDurable = Callable[[], None]
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+class GroupCommit:
+    """Makes the records of one source durable in groups, and tells their senders in order.
+
+    Used from one event loop only; the disk is written in a worker thread. While landing is full or failing, records
+    stay pending, nobody is told, and the write is tried again every ``retry_interval`` seconds.
+    """
+
+    def __init__(
+        self,
+        stream: LandingStream,
+        interval: float = 0.02,
+        *,
+        max_pending_records: int = 100_000,
+        max_pending_bytes: int = 64 * 2**20,
+        retry_interval: float = 1.0,
+    ) -> None:
+        self.received = 0
+        self.durable = 0
+        self._stream = stream
+        self._interval, self._retry_interval = interval, retry_interval
+        self._max_records, self._max_bytes = max_pending_records, max_pending_bytes
+        self._pending: deque[tuple[int, OnDurable | None]] = deque()
+        self._pending_bytes = 0
+        self._failure: SourceUnavailableError | None = None
+        self._turn = asyncio.Lock()
+        self._arrived = asyncio.Event()
+        self._flush_requested = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether more records may be put: landing takes them, and those pending are within bounds."""
+        return self._writable.is_set()
+
+    async def wait_writable(self) -> None:
+        """Returns as soon as landing takes records again."""
+        await self._writable.wait()
+
+    def put(self, record: Sequence[Any], on_durable: OnDurable | None = None) -> None:
+        """Adds a record, a value for each column; ``on_durable`` is called in the event loop once it is durable.
+
+        A caller that goes on while ``is_writable`` is false makes the process grow.
+        """
+        size = sum(len(value) for value in record if isinstance(value, bytes | str))
+        self._stream.append(record)
+        self._pending.append((size, on_durable))
+        self._pending_bytes += size
+        self.received += 1
+        self._arrived.set()
+        self._note_writable()
+
+    def request_flush(self) -> None:
+        """Asks ``run`` to commit at once, without waiting for it."""
+        self._flush_requested.set()
+
+    async def flush(self) -> None:
+        """Commits what is pending now, and seals the segment if it is due; a failure leaves the records pending."""
+        # Shielded: a commit that runs in its thread cannot be called back, and who sent its records must be told.
+        await asyncio.shield(asyncio.ensure_future(self._commit_and_seal()))
+
+    async def run(self) -> None:
+        """Commits and seals until it is cancelled."""
+        idle = max(self._interval, self._stream.limits.segment_seconds / 10)
+        while True:
+            await _wait(self._arrived, idle)
+            if self._pending:
+                await _wait(self._flush_requested, self._interval)
+            self._arrived.clear()
+            self._flush_requested.clear()
+            await self.flush()
+            if self._failure:
+                await asyncio.sleep(self._retry_interval)
+
+    async def aclose(self) -> None:
+        """Commits, tells the senders, seals and releases the stream; cancel ``run`` first."""
+        await self.flush()
+        if self._pending:
+            logger.error(
+                "landing %s: stopped with %d records that could not be written; they are not acknowledged",
+                self._stream.name,
+                len(self._pending),
+            )
+        async with self._turn:
+            with suppress(SourceUnavailableError):  # logged when it began
+                await asyncio.to_thread(self._stream.close)
+
+    def status(self) -> dict[str, Any]:
+        """Counters for the status file."""
+        return {"received": self.received, "durable": self.durable, "writable": self.is_writable}
+
+    async def _commit_and_seal(self) -> None:
+        async with self._turn:
+            failure = None
+            try:
+                if self._pending:
+                    self._settle(await asyncio.to_thread(self._stream.commit))
+            except SourceUnavailableError as error:
+                failure = error
+            try:
+                # Also while landing is full: only sealed segments are processed and removed.
+                if self._stream.is_due():
+                    await asyncio.to_thread(self._stream.seal)
+            except SourceUnavailableError as error:
+                failure = failure or error
+            self._note_failure(failure)
+
+    def _settle(self, count: int) -> None:
+        committed = [self._pending.popleft() for _ in range(count)]
+        self._pending_bytes -= sum(size for size, _ in committed)
+        self.durable += count
+        for _, on_durable in committed:
+            if on_durable:
+                on_durable()
+
+    def _note_failure(self, failure: SourceUnavailableError | None) -> None:
+        if failure and type(failure) is not type(self._failure):
+            logger.error("%s", failure)
+        elif self._failure and not failure:
+            logger.warning("landing %s: takes records again", self._stream.name)
+        self._failure = failure
+        self._note_writable()
+
+    def _note_writable(self) -> None:
+        is_full = len(self._pending) >= self._max_records or self._pending_bytes >= self._max_bytes
+        if is_full or self._failure:
+            self._writable.clear()
+        else:
+            self._writable.set()

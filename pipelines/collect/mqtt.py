@@ -1,0 +1,141 @@
+"""The MQTT collector: what a broker delivers goes to landing, and is acknowledged once it is durable there."""
+
+import asyncio
+import logging
+import random
+import time
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.collect.group_commit import GroupCommit
+from pipelines.config import MqttBroker
+from resources.errors import SecchiError
+from resources.mqtt import Broker, MqttConnection, MqttMessage
+
+SOURCE = "mqtt_messages"
+RECORD = pa.schema(
+    [
+        pa.field("broker", pa.string()),
+        pa.field("topic", pa.string()),
+        pa.field("qos", pa.int8()),
+        pa.field("retain", pa.bool_()),
+        pa.field("payload", pa.binary()),
+        pa.field("received_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+logger = logging.getLogger(__name__)
+
+
+class MqttCollector:
+    """Collects from one broker for as long as it is run, through every reconnect."""
+
+    def __init__(self, config: MqttBroker, landing: GroupCommit) -> None:
+        self._config, self._landing = config, landing
+        self._connection: MqttConnection | None = None
+        self._received = self._durable = self._connects = 0
+        self._last_error: str | None = None
+        self._reported: str | None = None
+
+    def status(self) -> dict[str, Any]:
+        """State and counters of this broker for the status file."""
+        return {
+            "connected": self._connection is not None and self._connection.is_open,
+            "received": self._received,
+            "durable": self._durable,
+            "reconnects": max(0, self._connects - 1),
+            "last_error": self._last_error,
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Collects until ``stop``; then commits, acknowledges and disconnects. Problems of the broker are retried."""
+        serving = asyncio.create_task(self._keep_connected())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            serving.cancel()
+            stopping.cancel()
+            outcome, _ = await asyncio.gather(serving, stopping, return_exceptions=True)
+            await self._leave()
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    async def _leave(self) -> None:
+        if self._connection:
+            await self._landing.flush()
+            await self._connection.close()
+
+    async def _keep_connected(self) -> None:
+        shortest = self._config.reconnect_min.total_seconds()
+        longest = max(shortest, self._config.reconnect_max.total_seconds())
+        ceiling = shortest
+        while True:
+            began = time.monotonic()
+            try:
+                await self._serve()
+            except SecchiError as error:
+                self._note_problem(str(error))
+            if self._connection:
+                await self._connection.close()
+            ceiling = min(longest, 2 * (shortest if time.monotonic() - began > ceiling else ceiling))
+            await asyncio.sleep(random.uniform(shortest, ceiling))
+
+    async def _serve(self) -> None:
+        """Connects and reads until the connection ends, which is always an error."""
+        self._connection = connection = MqttConnection(self._broker(), self._receive, self._note_refused)
+        await connection.open()
+        self._note_connected(connection)
+        while True:
+            if not self._landing.is_writable:
+                with connection.held():
+                    await self._landing.wait_writable()
+            is_drained = await connection.read()
+            if (is_drained and connection.is_stalled) or connection.unacknowledged >= self._config.max_in_flight:
+                self._landing.request_flush()
+
+    def _broker(self) -> Broker:
+        config = self._config
+        return Broker(
+            name=config.name,
+            host=config.host,
+            port=config.port,
+            client_id=config.client_id or f"secchi-{config.name}",
+            topics=tuple(config.topics),
+            qos=config.qos,
+            protocol=config.protocol,
+            username=config.username,
+            password=config.password.reveal() if config.password else None,
+            keepalive=min(65535, max(1, round(config.keepalive.total_seconds()))),
+            receive_maximum=config.max_in_flight,
+        )
+
+    def _receive(self, connection: MqttConnection, message: MqttMessage) -> None:
+        received_at = time.time_ns() // 1000
+        record = (self._config.name, message.topic, message.qos, message.retain, message.payload, received_at)
+        self._received += 1
+        self._landing.put(record, partial(self._settle, connection, message.mid, message.qos))
+
+    def _settle(self, connection: MqttConnection, mid: int, qos: int) -> None:
+        self._durable += 1
+        connection.acknowledge(mid, qos)
+
+    def _note_connected(self, connection: MqttConnection) -> None:
+        self._connects += 1
+        self._reported = None
+        if self._connects > 1 and not connection.session_present:
+            logger.warning("%s: has lost our session; messages sent meanwhile may be missing", connection.broker)
+        else:
+            logger.info("%s: connected", connection.broker)
+
+    def _note_problem(self, problem: str) -> None:
+        self._last_error = problem
+        if problem != self._reported:
+            self._reported = problem
+            logger.warning("%s; trying again within %g s", problem, self._config.reconnect_max.total_seconds())
+
+    def _note_refused(self, topic: str, reason: str) -> None:
+        self._last_error = f"mqtt broker {self._config.name}: subscription to {topic!r} refused: {reason}"
+        logger.warning("%s", self._last_error)

@@ -1,0 +1,194 @@
+"""What the sensors of a catalogue send: values, faults, and every quirk of the real senders.
+
+The payloads have the three shapes that factories use; which one follows from the region, now and then another is mixed
+in. ``ts`` is a string now and then, units are padded with blanks, device types swap blank and underscore.
+"""
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal, NamedTuple
+
+from pipelines.simulate.catalogue import DAY_SECONDS, Device, Sensor, Site
+
+LIVE_FAULT_EVERY_MS = 60_000
+LIVE_FAULT_FROM_MS = 10_000
+LIVE_FAULT_FOR_MS = 20_000
+_RARELY = 0.01
+_SOMETIMES = 0.02
+_RAMP = 3.0
+
+Shape = Literal["minimal", "located", "complete"]
+_SHAPES: tuple[Shape, ...] = ("minimal", "located", "complete")
+_SHAPE_OF_REGION: dict[str, Shape] = {"north": "minimal", "south": "located"}
+
+
+class Key(NamedTuple):
+    """Names a reading; ``unit`` is as sent, trimmed."""
+
+    site_id: int
+    device_id: int
+    sensor_id: int
+    unit: str
+    ts_ms: int
+
+
+class Message(NamedTuple):
+    """One payload for one topic; a broken one has no key."""
+
+    topic: str
+    payload: bytes
+    key: Key | None
+
+
+class Label(NamedTuple):
+    """A time in which a device misbehaves: each day in its catalogue window, or in each minute of the live phase."""
+
+    site_id: int
+    device_id: int
+    started_ms: int
+    ended_ms: int
+    kind: Literal["daily", "live"]
+
+
+@dataclass(slots=True)
+class _Series:
+    site: Site
+    device: Device
+    sensor: Sensor
+    last_ms: int = -1
+
+
+class Plant:
+    """All sensors of a catalogue; no two of its readings share a key."""
+
+    def __init__(self, sites: Sequence[Site], seed: int) -> None:
+        self._random = random.Random(seed)
+        self._series = [_Series(s, d, x) for s in sites for d in s.devices for x in d.sensors]
+        self._faulty = self._random.choice([series.device for series in self._series])
+        self._round: list[_Series] = []
+        self._live_ms: int | None = None
+
+    def history(self, start_ms: int, end_ms: int, step_ms: int) -> Iterator[Message]:
+        """Yields one reading a sensor and step, oldest steps first; closed sites send none."""
+        order = list(self._series)
+        for step in range(start_ms, end_ms, step_ms):
+            self._random.shuffle(order)
+            for series in order:
+                ts_ms = step + self._random.randrange(min(step_ms, end_ms - step))
+                if series.site.is_open(ts_ms):
+                    yield self._message(series, ts_ms)
+
+    def live(self, now_ms: int) -> Message | None:
+        """The next reading of the round through all sensors; None while that sensor's site is closed."""
+        if self._live_ms is None:
+            self._live_ms = now_ms
+        if not self._round:
+            self._round = self._random.sample(self._series, len(self._series))
+        series = self._round.pop()
+        return self._message(series, now_ms) if series.site.is_open(now_ms) else None
+
+    def labels(self, start_ms: int, end_ms: int) -> Iterator[Label]:
+        """Yields the faults within [``start_ms``, ``end_ms``)."""
+        for site, device in dict.fromkeys((s.site.site_id, s.device.device_id) for s in self._series):
+            series = next(s for s in self._series if (s.site.site_id, s.device.device_id) == (site, device))
+            for started, ended, kind in self._fault_times(series, start_ms, end_ms):
+                if started < end_ms and ended > start_ms:
+                    yield Label(site, device, max(started, start_ms), min(ended, end_ms), kind)
+
+    def _fault_times(
+        self, series: _Series, start_ms: int, end_ms: int
+    ) -> Iterator[tuple[int, int, Literal["daily", "live"]]]:
+        if window := series.device.fault_window:
+            into_ms = round((series.site.second_of_day(start_ms) - window[0]) % DAY_SECONDS * 1000)
+            for started in range(start_ms - into_ms, end_ms, DAY_SECONDS * 1000):
+                yield started, started + round(window[1] * 1000), "daily"
+        if series.device is self._faulty and self._live_ms is not None:
+            for started in range(self._live_ms + LIVE_FAULT_FROM_MS, end_ms, LIVE_FAULT_EVERY_MS):
+                yield started, started + LIVE_FAULT_FOR_MS, "live"
+
+    def _message(self, series: _Series, ts_ms: int) -> Message:
+        series.last_ms = ts_ms = max(ts_ms, series.last_ms + 1)
+        site, device, sensor = series.site, series.device, series.sensor
+        value = self._value(series, ts_ms)
+        payload = json.dumps(self._document(series, ts_ms, value), separators=(",", ":")).encode()
+        key = Key(site.site_id, device.device_id, sensor.sensor_id, sensor.unit.strip(), ts_ms)
+        return Message(f"factory_iot/{site.region}/{site.site_id}", payload, key)
+
+    def _document(self, series: _Series, ts_ms: int, value: float) -> dict[str, Any]:
+        site, device, sensor, rare = series.site, series.device, series.sensor, self._random.random
+        shape = _SHAPE_OF_REGION.get(site.region, "complete") if rare() >= _SOMETIMES else self._random.choice(_SHAPES)
+        metadata: dict[str, Any] = {
+            "siteId": site.site_id,
+            "deviceId": device.device_id,
+            "sensorId": sensor.sensor_id,
+            "unit": sensor.unit if rare() >= _RARELY else f" {sensor.unit} ",
+        }
+        if shape != "minimal":
+            local = datetime.fromtimestamp(ts_ms / 1000, timezone(site.offset)).replace(tzinfo=None)
+            metadata["ts_human"] = local.isoformat(timespec="microseconds")
+            metadata["location"] = {"latitude": site.location.latitude, "longitude": site.location.longitude}
+        if shape == "complete":
+            metadata["deviceType"] = device.device_type if rare() >= _SOMETIMES else _respelled(device.device_type)
+        return {"ts": ts_ms if rare() >= _RARELY else str(ts_ms), "metadata": metadata, "measurement": value}
+
+    def _value(self, series: _Series, ts_ms: int) -> float:
+        """Mean, a swing of one sd through the local day, noise of one sd, and the fault if there is one."""
+        sensor = series.sensor
+        angle = 2 * math.pi * (series.site.second_of_day(ts_ms) / DAY_SECONDS - 0.25)
+        value = sensor.mean + sensor.sd * math.sin(angle) + self._random.gauss(0, sensor.sd)
+        if (progress := self._fault_progress(series, ts_ms)) is not None:
+            value += self._deviation(series, progress)
+        value = min(max(value, sensor.minimum), sensor.maximum)
+        digits = max(0, 2 - math.floor(math.log10(sensor.sd)))
+        return round(value, digits) if digits else round(value)
+
+    def _fault_progress(self, series: _Series, ts_ms: int) -> float | None:
+        """How far the fault that holds at ``ts_ms`` has come, from 0 to 1; None without one."""
+        if window := series.device.fault_window:
+            progress = (series.site.second_of_day(ts_ms) - window[0]) % DAY_SECONDS / window[1]
+            if progress < 1:
+                return progress
+        if series.device is self._faulty and self._live_ms is not None:
+            progress = ((ts_ms - self._live_ms) % LIVE_FAULT_EVERY_MS - LIVE_FAULT_FROM_MS) / LIVE_FAULT_FOR_MS
+            if 0 <= progress < 1:
+                return progress
+        return None
+
+    def _deviation(self, series: _Series, progress: float) -> float:
+        """A drift towards an end of the range, reached after a third of the fault, and spikes of 6 to 12 sd."""
+        sensor, unstable = series.sensor, 1 - series.device.stability / 100
+        direction = (sensor.deviation_weight - 5) / 5
+        reach = sensor.maximum - sensor.mean if direction > 0 else sensor.mean - sensor.minimum
+        drift = direction * reach * (0.5 + 0.5 * unstable) * min(1.0, _RAMP * progress)
+        if self._random.random() < 0.1 + 0.2 * unstable:
+            drift += self._random.choice((-1, 1)) * self._random.uniform(6, 12) * sensor.sd
+        return drift
+
+
+def broken(message: Message, kind: int) -> Message:
+    """Returns ``message`` with a payload that no reader can use; ``kind`` counts through the ways of breaking it."""
+    breakage = _BREAKAGES[kind % len(_BREAKAGES)]
+    return Message(message.topic, breakage(message.payload), None)
+
+
+def _respelled(device_type: str) -> str:
+    return device_type.replace("_", " ") if "_" in device_type else device_type.replace(" ", "_")
+
+
+def _with(payload: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+    document = json.loads(payload)
+    change(document)
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+_BREAKAGES: tuple[Callable[[bytes], bytes], ...] = (
+    lambda payload: payload[: len(payload) * 2 // 3],
+    lambda payload: _with(payload, lambda document: document.update(measurement="high")),
+    lambda payload: _with(payload, lambda document: document["metadata"].pop("sensorId")),
+    lambda payload: payload.replace(b'"unit":"', b'"unit":"\xff\xfe', 1),
+    lambda payload: _with(payload, lambda document: document.update(measurement=math.nan)),
+)

@@ -1,0 +1,28 @@
+"""Durations as users write them."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)")
+_DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: Any) -> Any:
+    """Turns ``"1m30s"``, ``"5m"`` or a number of seconds into a timedelta; leaves anything else to the model.
+
+    Raises:
+        ValueError: a text that is no duration.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    if isinstance(value, str):
+        if not re.fullmatch(rf"({_DURATION.pattern}\s*)+", value):
+            raise ValueError("must be a duration like '30s', '5m', '1h30m' or a number of seconds")
+        return timedelta(seconds=sum(float(n) * _DURATION_UNITS[u] for n, u in _DURATION.findall(value)))
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

@@ -1,0 +1,205 @@
+"""Steps of interface counters: what is a rate, and what is none."""
+
+import itertools
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assets.gold.interface_rates_1m import GAP, interface_rates_1m
+from assets.silver.snmp_samples import snmp_samples
+
+T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+COLUMNS = [n for n in interface_rates_1m.schema if n not in ("is_final", "revision", "corrected_at", "batch_id")]
+Sample = tuple[float, str, int | str]
+
+
+def frame(samples: Iterable[Sample], device: str = "sw1:161", index: int = 3) -> pl.DataFrame:
+    """Rows of silver.snmp_samples from (seconds after noon, object, value)."""
+    rows = []
+    for seconds, name, value in samples:
+        is_system = name == "sysUpTime"
+        number = value if isinstance(value, int) else None
+        rows.append(
+            {
+                "device_id": device,
+                "metric_oid": name,
+                "object_name": name,
+                "mib_module": "SNMPv2-MIB" if is_system else "IF-MIB",
+                "instance": "0" if is_system else str(index),
+                "data_type": "Counter64",
+                "metric_value": str(value),
+                "numeric_value": None if number is None else float(number),
+                "counter_value": number if "Octets" in name else None,
+                "observed_at": T0 + timedelta(seconds=seconds),
+            }
+        )
+    return pl.DataFrame(rows, schema={n: t for n, t in snmp_samples.schema.items() if n in rows[0]})
+
+
+def rates(*frames: pl.DataFrame) -> list[dict[str, Any]]:
+    assert interface_rates_1m.function is not None
+    output: pl.DataFrame = interface_rates_1m.function(pl.concat(frames))
+    assert output.schema == {n: t for n, t in interface_rates_1m.schema.items() if n in COLUMNS}
+    return output.to_dicts()
+
+
+def steps(row: dict[str, Any]) -> tuple[int, int, int, int]:
+    return row["steps_normal"], row["steps_wrap"], row["steps_reset"], row["steps_gap"]
+
+
+def test_rate_utilisation_and_name():
+    samples = [(s, "ifHCInOctets", 1000 + s * 12_500) for s in range(0, 60, 10)]
+    samples += [(s, "ifHCOutOctets", s * 1_250) for s in range(0, 60, 10)]
+    samples += [(0.5, "ifName", "Gi0/3"), (0.5, "ifHighSpeed", 1), (0.5, "ifDescr", "GigabitEthernet0/3")]
+    (row,) = rates(frame(samples))
+    assert (row["device_id"], row["if_index"], row["if_name"]) == ("sw1:161", 3, "Gi0/3")
+    assert (row["window_start"], row["window_end"]) == (T0, T0 + MINUTE)
+    assert row["in_bits_per_second"] == pytest.approx(100_000)
+    assert row["out_bits_per_second"] == pytest.approx(10_000)
+    assert row["in_utilisation_ratio"] == pytest.approx(0.1)
+    assert row["out_utilisation_ratio"] == pytest.approx(0.01)
+    assert row["speed_bits_per_second"] == 1_000_000
+    assert steps(row) == (10, 0, 0, 2)
+
+
+def test_a_step_belongs_to_the_minute_of_its_later_sample():
+    first, second = rates(frame([(50, "ifHCInOctets", 0), (70, "ifHCInOctets", 2000)]))
+    assert (first["in_bits_per_second"], steps(first)) == (None, (0, 0, 0, 1))
+    assert (second["in_bits_per_second"], steps(second)) == (800.0, (1, 0, 0, 0))
+
+
+def test_counts_above_2_to_the_53_are_exact():
+    (row,) = rates(frame([(0, "ifHCInOctets", 2**63), (10, "ifHCInOctets", 2**63 + 1001)]))
+    assert row["in_bits_per_second"] == pytest.approx(800.8)
+
+
+@pytest.mark.parametrize(("speed", "expected"), [(1000, (1, 1, 0, 1)), (0, (1, 0, 1, 1)), (None, (1, 0, 1, 1))])
+def test_a_wrap_needs_a_link_that_can_carry_it(speed, expected):
+    samples: list[Sample] = [(0, "ifHCInOctets", 2**64 - 1000), (10, "ifHCInOctets", 1000), (20, "ifHCInOctets", 3000)]
+    if speed is not None:
+        samples.append((0, "ifHighSpeed", speed))
+    (row,) = rates(frame(samples))
+    assert steps(row) == expected
+    assert row["in_bits_per_second"] == 1600.0
+
+
+def test_a_counter_that_went_back_is_a_reset_not_a_wrap():
+    samples = [
+        (0, "ifHighSpeed", 10_000),
+        (0, "ifHCInOctets", 10**12),
+        (10, "ifHCInOctets", 50),
+        (20, "ifHCInOctets", 1050),
+    ]
+    (row,) = rates(frame(samples))
+    assert steps(row) == (1, 0, 1, 1)
+    assert row["in_bits_per_second"] == 800.0
+
+
+@pytest.mark.parametrize("lag", [-0.01, 0, 0.01], ids=["before", "same PDU", "after"])
+def test_a_restart_is_seen_in_sysuptime_although_the_counter_went_on(lag):
+    samples = [(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 9_000_000), (20, "ifHCInOctets", 9_001_000)]
+    samples += [(lag, "sysUpTime", 500_000), (10 + lag, "sysUpTime", 300), (20 + lag, "sysUpTime", 1300)]
+    (row,) = rates(frame(samples))
+    assert steps(row) == (1, 0, 1, 1)
+    assert row["in_bits_per_second"] == 800.0
+
+
+def test_a_restart_of_another_device_changes_nothing():
+    mine = frame([(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 1000), (10, "sysUpTime", 10_000)])
+    other = frame([(10, "sysUpTime", 100)], device="sw2:161")
+    assert [steps(r) for r in rates(mine, other)] == [(1, 0, 0, 1)]
+
+
+def test_a_gap_has_no_rate_and_the_bound_is_inclusive():
+    seconds = GAP.total_seconds()
+    samples = [(0, "ifHCInOctets", 0), (seconds, "ifHCInOctets", 3000), (2 * seconds + 1, "ifHCInOctets", 6000)]
+    rows = rates(frame(samples))
+    assert [steps(r) for r in rows] == [(0, 0, 0, 1), (1, 0, 0, 0), (0, 0, 0, 1)]
+    assert [r["in_bits_per_second"] for r in rows] == [None, 80.0, None]
+
+
+def test_saturated_ifspeed_is_ignored_and_a_true_one_used():
+    counter = [(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 1250)]
+    (saturated,) = rates(frame([*counter, (0, "ifSpeed", 4_294_967_295)]))
+    assert (saturated["speed_bits_per_second"], saturated["in_utilisation_ratio"]) == (None, None)
+    (true,) = rates(frame([*counter, (0, "ifSpeed", 10_000), (0, "ifHighSpeed", 0), (0, "ifDescr", "eth0")]))
+    assert (true["speed_bits_per_second"], true["in_utilisation_ratio"], true["if_name"]) == (10_000, 0.1, "eth0")
+
+
+def test_no_interface_samples_make_no_rows():
+    assert rates(frame([(0, "sysUpTime", 1)])) == []
+    assert rates(frame([(0, "sysUpTime", 1)]).clear()) == []
+
+
+def test_interfaces_and_devices_do_not_mix():
+    frames = [
+        frame([(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 1000 * n)], device, index)
+        for n, (device, index) in enumerate([("a:1", 1), ("a:1", 2), ("b:1", 1)], 1)
+    ]
+    assert [r["in_bits_per_second"] for r in rates(*frames)] == [800.0, 1600.0, 2400.0]
+
+
+times = st.lists(st.integers(0, 1800), min_size=2, max_size=40, unique=True).map(sorted)
+
+
+@given(times, st.data())
+@settings(deadline=None, max_examples=40)
+def test_octets_of_a_steady_counter_are_all_accounted_for(seconds, data):
+    grown = data.draw(st.lists(st.integers(0, 10**9), min_size=len(seconds), max_size=len(seconds)))
+    start = data.draw(st.integers(0, 2**64 - 1))
+    counts, total = [], start
+    for step in grown:
+        total = (total + step) % 2**64
+        counts.append(total)
+    samples: list[Sample] = [(s, "ifHCInOctets", c) for s, c in zip(seconds, counts, strict=True)]
+    samples += [(s, "ifHighSpeed", 100_000) for s in seconds]
+    rows = rates(frame(samples))
+    near = [(b - a) <= GAP.total_seconds() for a, b in itertools.pairwise(seconds)]
+    by_minute: dict[int, list[tuple[int, int]]] = {}
+    for i, is_near in enumerate(near, 1):
+        if is_near:
+            by_minute.setdefault(seconds[i] // 60, []).append((grown[i], seconds[i] - seconds[i - 1]))
+    for row in rows:
+        good = by_minute.get(int((row["window_start"] - T0).total_seconds()) // 60)
+        expected = None if good is None else sum(g for g, _ in good) * 8 / sum(s for _, s in good)
+        assert row["in_bits_per_second"] == (None if expected is None else pytest.approx(expected))
+    assert sum(r["steps_gap"] for r in rows) == len(seconds) - sum(near)
+    assert sum(r["steps_normal"] + r["steps_wrap"] for r in rows) == sum(near)
+
+
+values = {
+    "ifHCInOctets": st.integers(0, 2**64 - 1),
+    "ifHCOutOctets": st.integers(0, 10**6),
+    "ifHighSpeed": st.integers(0, 400_000),
+    "ifSpeed": st.sampled_from([0, 10_000_000, 4_294_967_295]),
+    "ifName": st.sampled_from(["", "Gi1", "Gi2"]),
+    "sysUpTime": st.integers(0, 40_000),
+}
+# Half minutes, so that samples often meet the edges of windows and of the gap.
+half_minutes = st.integers(0, 30).map(lambda n: 30 * n)
+any_samples = st.lists(
+    st.sampled_from(sorted(values)).flatmap(lambda n: st.tuples(half_minutes, st.just(n), values[n])),
+    min_size=20,
+    max_size=80,
+    unique_by=lambda s: s[:2],
+)
+
+
+@given(any_samples, st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=40)
+def test_a_minute_computed_alone_equals_a_computation_of_all(samples, random):
+    whole = frame(samples)
+    window = interface_rates_1m.window
+    assert window is not None
+    for row in rates(whole.sample(fraction=1, shuffle=True, seed=random.randrange(100))):
+        start = row["window_start"]
+        reach = (pl.col("observed_at") >= start - window.reach_ahead) & (
+            pl.col("observed_at") < start + window.size + window.reach_back
+        )
+        assert row in rates(whole.filter(reach))

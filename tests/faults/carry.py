@@ -1,0 +1,103 @@
+"""Carries micro-batches in a process of its own that kills itself with SIGKILL at a named point.
+
+``python -m tests.faults.carry FOLDER POINT``: see POINTS. The product has no hook for this: the point is patched in here.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import Config, LakehouseConfig
+from pipelines.context import open_context
+from pipelines.micro_batch import MicroBatches
+from resources.lakehouse import Commit
+from tests.pipelines.plant import START
+
+COMMITS = (
+    "bronze.mqtt_messages",
+    "quarantine.records",
+    "ops.watermarks",
+    "silver.sensor_readings",
+    "gold.sensor_windows_1m",
+    "ops.batches",
+)
+POINTS = (
+    "none",
+    *(f"{when} commit of {table}" for table in COMMITS for when in ("before", "inside", "after")),
+    "before removal of a segment",
+    "after removal of a segment",
+)
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def patch(place: str, name: str, wrap: Callable[[Any], Any]) -> None:
+    owner: Any = importlib.import_module(place.split(":")[0])
+    for part in place.split(":")[1:]:
+        owner = getattr(owner, part)
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def around(when: str, is_it: Callable[..., bool]) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        def patched(*arguments: Any, **options: Any) -> Any:
+            if when == "before" and is_it(*arguments):
+                die()
+            result = original(*arguments, **options)
+            if when == "after" and is_it(*arguments):
+                die()
+            return result
+
+        return patched
+
+    return wrap
+
+
+def arm(point: str) -> None:
+    when, _, rest = point.partition(" ")
+    if rest == "removal of a segment":
+        patch("pipelines.bronze_step", "remove_segment", around(when, lambda *_: True))
+    elif rest.startswith("commit of "):
+        table = rest.removeprefix("commit of ")
+        if when == "inside":  # data, manifests and metadata are written; the catalog is not swapped
+            is_it = lambda catalog, metadata, io, path: f"/{table.replace('.', '/')}/" in path and "00000-" not in path  # noqa: E731
+            patch("pyiceberg.catalog.sql:SqlCatalog", "_write_metadata", static_around(is_it))
+        else:
+            patch("resources.lakehouse:Lakehouse", "commit_once", around(when, of_table(table)))
+
+
+def static_around(is_it: Callable[..., bool]) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        def patched(metadata: Any, io: Any, metadata_path: str) -> None:
+            original(metadata, io, metadata_path)
+            if is_it(None, metadata, io, metadata_path):
+                die()
+
+        return staticmethod(patched)
+
+    return wrap
+
+
+def of_table(table: str) -> Callable[..., bool]:
+    def is_it(_: Any, commit: Commit) -> bool:
+        return commit.table.identifier == table
+
+    return is_it
+
+
+def main(folder: str, point: str) -> int:
+    arm(point)
+    context = open_context(Config(lakehouse=LakehouseConfig(path=Path(folder))))
+    context.clock = lambda: START + timedelta(hours=6)
+    return 1 if any(r.error for r in MicroBatches(context).drain()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

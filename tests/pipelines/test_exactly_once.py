@@ -1,0 +1,122 @@
+"""Any order of arrival, any batching, any repetition gives the tables of a one-shot computation."""
+
+import shutil
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.pipelines.plant import SERIES, Plant, Reading, compared, one_shot
+
+GOLD = "gold.sensor_windows_1m"
+SILVER = "silver.sensor_readings"
+WINDOW_KEY = [*SERIES, "window_start"]
+READING_KEY = [*SERIES, "observed_at"]
+ARRIVAL = ["received_at", "stream", "sequence", "row"]
+
+sensors = st.integers(0, 3)
+seconds = st.integers(0, 600)
+arrivals = st.lists(st.lists(st.tuples(sensors, seconds), min_size=0, max_size=25), min_size=1, max_size=5)
+
+
+def value(sensor: int, second: int) -> float:
+    """A key always has the same value, so a repetition is a duplicate and no conflict."""
+    return (sensor * 7919 + second * 104729) % 1000 / 7
+
+
+def as_readings(batch: list[tuple[int, int]]) -> list[Reading]:
+    return [Reading(sensor, second, value(sensor, second)) for sensor, second in batch]
+
+
+@given(arrivals)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_arrival_equals_one_shot(batches: list[list[tuple[int, int]]]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="secchi-test-"))
+    try:
+        plant = Plant(folder / "incremental")
+        for batch in batches:
+            plant.land(r.payload for r in as_readings(batch))
+            plant.drain()
+        reference = one_shot(folder / "reference", [r for b in batches for r in as_readings(b)])
+        for table, key in ((SILVER, READING_KEY), (GOLD, WINDOW_KEY)):
+            got = compared(plant.table(table).drop(ARRIVAL, strict=False), key)
+            want = compared(reference.table(table).drop(ARRIVAL, strict=False), key)
+            assert got.equals(want)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_comparison_bites(tmp_path: Path) -> None:
+    """The negative control: one reading that is missing, and one that counts twice, are both seen."""
+    readings = [Reading(1, s, value(1, s)) for s in range(0, 180, 10)]
+    whole = compared(one_shot(tmp_path / "whole", readings).table(GOLD), WINDOW_KEY)
+    short = compared(one_shot(tmp_path / "short", readings[:-1]).table(GOLD), WINDOW_KEY)
+    doubled = compared(one_shot(tmp_path / "more", [*readings, Reading(1, 5, 3.0)]).table(GOLD), WINDOW_KEY)
+    assert not whole.equals(short)
+    assert not whole.equals(doubled)
+
+
+def test_late_reading_corrects_a_final_window(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.land(Reading(1, s, 1.0).payload for s in range(0, 300, 10))
+    plant.drain()
+    plant.now += timedelta(minutes=5)  # the sender is idle by then
+    plant.drain()
+    before = plant.table(GOLD).sort("window_start")
+    assert before["is_final"].all()
+    plant.land([Reading(1, 3, 31.0).payload])
+    plant.drain()
+    after = plant.table(GOLD).sort("window_start")
+    assert after["revision"].to_list() == [1, 0, 0, 0, 0]
+    assert after["readings"].to_list() == [7, 6, 6, 6, 6]
+    assert after["corrected_at"].is_not_null().to_list() == [True, False, False, False, False]
+    assert after.filter(pl.col("revision") == 0)["batch_id"].to_list() == before["batch_id"].to_list()[1:]
+
+
+def test_windows_of_a_silent_sender_become_final(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.now = plant.now.replace(hour=12, minute=2)
+    plant.land(Reading(1, s, 1.0).payload for s in range(0, 80, 10))
+    plant.drain()
+    assert not plant.table(GOLD)["is_final"].any()
+    plant.now = plant.now.replace(minute=10)
+    plant.drain()
+    final = plant.table(GOLD)
+    assert final["is_final"].all() and final["revision"].sum() == 0
+
+
+def test_duplicates_are_counted_and_conflicts_quarantined(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.land([Reading(1, 1, 5.0).payload, Reading(1, 1, 5.0).payload, Reading(1, 1, 6.0).payload])
+    plant.land([Reading(1, 1, 5.0).payload, Reading(1, 1, 7.0).payload])
+    plant.drain()
+    assert plant.table(SILVER)["measurement"].to_list() == [5.0]
+    kept = plant.table("quarantine.records").sort("sequence", "row")
+    assert kept["reason"].to_list() == ["key_conflict", "key_conflict"]
+    assert kept["raw"].to_list() == [Reading(1, 1, 6.0).payload, Reading(1, 1, 7.0).payload]
+
+
+def test_sender_from_the_future_moves_no_watermark(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    plant.now = plant.now.replace(hour=12, minute=2)
+    plant.land([Reading(1, 60, 5.0).payload, Reading(1, 86_400, 5.0).payload])
+    plant.drain()
+    assert plant.table("quarantine.records")["reason"].to_list() == ["time_too_late"]
+    assert plant.table("ops.watermarks")["observed_at"].to_list() == plant.table(SILVER)["observed_at"].to_list()
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_marker_is_in_the_table(tmp_path: Path, parts: int) -> None:
+    """A new process goes on where the table stands; nothing is remembered elsewhere."""
+    plant = Plant(tmp_path)
+    for part in range(parts):
+        plant.land([Reading(part, 1, 1.0).payload])
+        plant.context = plant.open()
+        plant.batches.context = plant.context
+        plant.drain()
+    assert plant.table(SILVER).height == parts
+    assert plant.table(GOLD)["readings"].sum() == parts
