@@ -115,6 +115,14 @@ class Aggregation:
     """The function of a calculation: rows of the source in, one row a series and window out.
 
     Callable, and picklable so that it can be sent to a worker.
+
+    Attributes:
+        by: columns of the source that name a series.
+        time: the source's column of event time.
+        order: columns that order the rows of a series totally, ``time`` first.
+        every: size of a window; windows are aligned to 1970-01-01 UTC.
+        where: condition on rows of the source.
+        aggregates: the computed columns.
     """
 
     by: tuple[str, ...]

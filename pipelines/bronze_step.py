@@ -60,7 +60,8 @@ def plan_bronze(context: Context, table: Table) -> BronzePlan:
 
 def _up_to(segments: list[Segment], most: int) -> list[Segment]:
     """The first segments that fit; at least one."""
-    taken, size = [], 0
+    taken: list[Segment] = []
+    size = 0
     for segment in segments:
         if taken and size + segment.size > most:
             break
@@ -85,8 +86,9 @@ def run_bronze(context: Context, table: Table) -> TableResult:
             result.quarantined["segment_unreadable"] = result.quarantined.get("segment_unreadable", 0) + 1
         hashes[f"{segment.stream}/{segment.sequence}"] = digest
         frames.append(_with_position(segment, records))
-    rows = pl.concat(frames).with_columns(ingested_at=pl.lit(context.clock()))
-    files = context.lakehouse.write(table.stored, rows, plan.batch_id)
+    stamps = {"ingested_at": pl.lit(context.clock()), "batch_id": pl.lit(plan.batch_id)}
+    rows = pl.concat(frames).with_columns(**stamps).select(pl.col(n).cast(t) for n, t in table.schema.items())
+    files = context.lakehouse.write_sorted(table.stored, rows)  # landing order is the order of the table
     summary = {"secchi.run_id": context.run_id, "secchi.segments": json.dumps(hashes)}
     commit = Commit(table.stored, table.identifier, plan.frm, plan.to, plan.batch_id, files, (), summary)
     context.lakehouse.commit_once(commit)

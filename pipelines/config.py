@@ -178,7 +178,7 @@ class MicroBatchConfig(Model):
     duration: Duration = timedelta(minutes=5)
     pause: Duration = timedelta(milliseconds=500)
     report_every: Duration = timedelta(seconds=30)
-    max_bytes: Size = 128 * 2**20
+    max_bytes: Size = 64 * 2**20
 
 
 class ModelConfig(Model):

@@ -27,41 +27,36 @@ def deduplicate(table: Table, rows: pl.DataFrame, existing: pl.DataFrame) -> Ded
         existing: key and value columns of stored rows; may hold keys that are not in ``rows``.
     """
     key = list(table.key)
-    values = list(table.value)
-    if existing.is_empty() and not rows.select(pl.struct(key).is_duplicated().any()).item():
-        return Deduplicated(rows, 0, _no_conflicts(rows))
-    stored = existing.select(*key, pl.struct(values).alias("_first"), pl.lit(True).alias("_stored"))
-    judged = (
-        rows.sort(_ORDER)
-        .join(stored, on=key, how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(
-            _first=pl.coalesce("_first", pl.struct(values).first().over(key)),
-            _rank=pl.int_range(pl.len()).over(key),
-        )
-        .with_columns(
-            _is_first=pl.col("_stored").is_null() & (pl.col("_rank") == 0),
-            _is_equal=pl.struct(values).eq_missing(pl.col("_first")),
-        )
-    )
-    repeated = judged.filter(~pl.col("_is_first"))
-    conflicts = repeated.filter(~pl.col("_is_equal"))
-    return Deduplicated(
-        judged.filter("_is_first").select(rows.columns),
-        repeated.height - conflicts.height,
-        _conflicts(table, conflicts),
-    )
+    repeated = rows.group_by(key).len().filter(pl.col("len") > 1)
+    suspects = pl.concat([repeated.select(key), existing.select(key)])
+    clear = rows.join(suspects, on=key, how="anti", nulls_equal=True)
+    if clear.height == rows.height:
+        return Deduplicated(rows, 0, _conflicts(table, rows.clear()))
+    judged = _judge(table, rows.join(suspects, on=key, how="semi", nulls_equal=True), existing)
+    again = judged.filter(~pl.col("_is_first"))
+    conflicts = again.filter(~pl.col("_is_equal"))
+    fresh = pl.concat([clear, judged.filter("_is_first").select(rows.columns)])
+    return Deduplicated(fresh, again.height - conflicts.height, _conflicts(table, conflicts))
+
+
+def _judge(table: Table, rows: pl.DataFrame, existing: pl.DataFrame) -> pl.DataFrame:
+    """Adds the values that stand for each row's key, whether the row is that one, and whether it equals it."""
+    key, values = list(table.key), pl.struct(table.value)
+    stored = existing.select(*key, values.alias("_first"), pl.lit(True).alias("_stored"))
+    joined = rows.sort(_ORDER).join(stored, on=key, how="left", nulls_equal=True, maintain_order="left")
+    return joined.with_columns(
+        _first=pl.coalesce("_first", values.first().over(key)),
+        _is_first=pl.col("_stored").is_null() & (pl.int_range(pl.len()).over(key) == 0),
+    ).with_columns(_is_equal=values.eq_missing(pl.col("_first")))
 
 
 def _conflicts(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
-    values = list(table.value)
-    told = pl.struct(values).struct.json_encode()
+    if rows.is_empty():
+        return rows.select(*_ORDER, reason=pl.lit("", pl.String), message=pl.lit("", pl.String))
+    told = pl.struct(table.value).struct.json_encode()
     kept = pl.col("_first").struct.json_encode()
     return rows.select(
         *_ORDER,
         reason=pl.lit("key_conflict"),
         message=pl.format(f"{table.identifier}: a row of this key is here with {{}}; this one says {{}}", kept, told),
     )
-
-
-def _no_conflicts(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.clear().select(*_ORDER, reason=pl.lit("", pl.String), message=pl.lit("", pl.String))

@@ -37,7 +37,7 @@ class GoldPlan:
 
 def plan_gold(context: Context, table: Table) -> GoldPlan | None:
     """Lists the touched windows; None when the table waits for its model."""
-    if table.model and context.models.latest(table.model) is None:
+    if table.model and context.models.current(table.model) is None:
         return None
     lakehouse, source = context.lakehouse, table.inputs[0]
     head, input_head = lakehouse.head(table.stored), lakehouse.head(source.stored)

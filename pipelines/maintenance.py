@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def compact(context: Context, table: Table) -> int:
     context.lakehouse.table(table.stored, refresh=True)
     groups: dict[tuple[Any, ...], list[DataFile]] = defaultdict(list)
     for file in context.lakehouse.files(table.stored):
-        groups[tuple(file.partition)].append(file)
+        groups[tuple(file.partition[i] for i in range(len(file.partition)))].append(file)
     newest = max((partition[-1] for partition in groups if partition), default=None)
     merged = 0
     for partition, files in groups.items():
@@ -126,8 +126,8 @@ def _passed_by_readers(context: Context, table: Table) -> int:
 
 def _newest(iceberg: IcebergTable, table: Table, file: DataFile) -> datetime:
     field = iceberg.schema().find_field(str(table.time))
-    micros = from_bytes(TimestamptzType(), file.upper_bounds[field.field_id])
-    return datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=micros)
+    micros = int(from_bytes(TimestamptzType(), file.upper_bounds[field.field_id]))
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
 
 
 def _batch(iceberg: IcebergTable, file: DataFile) -> int:

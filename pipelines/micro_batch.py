@@ -110,7 +110,7 @@ def is_behind(context: Context) -> str | None:
     for table in streaming_tables(context):
         marker = heads[table.identifier].markers.get(table.identifier, {})
         for source in table.inputs:
-            waits_for_model = table.model and context.models.latest(table.model) is None
+            waits_for_model = table.model and context.models.current(table.model) is None
             if not waits_for_model and marker.get(source.identifier, 0) < heads[source.identifier].batch_id:
                 return f"{table.identifier} is behind {source.identifier}"
         if table.layer == "gold" and not due_windows(context, table).is_empty():

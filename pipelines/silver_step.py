@@ -82,7 +82,7 @@ def run_silver(context: Context, table: Table) -> TableResult:
     rows, rejects = _parse(context, table, source)
     judged = deduplicate(table, rows, _existing(context, table, rows))
     rejected = reject_rows(context, table, source, pl.concat([rejects, judged.conflicts]))
-    request = plan.replays["request_id"].first() if not plan.replays.is_empty() else None
+    request = None if plan.replays.is_empty() else str(plan.replays["request_id"].first())
     commit_quarantine(context, table.identifier, plan.to, rejected, taken, request)
     commit_watermarks(context, table, plan.to, rows)
     _commit(context, table, plan, judged, result)
@@ -124,7 +124,7 @@ def _parse(context: Context, table: Table, source: pl.DataFrame) -> tuple[pl.Dat
     good, violations = apply_contract(table, outputs.rows, skew=time.skew, earliest=time.earliest)
     broken = violations.select(*_POSITION, "reason", "message")
     schema = {n: broken.schema[n] for n in broken.columns}
-    return good, pl.concat([outputs.rejects.select(broken.columns).cast(schema), broken])  # type: ignore[arg-type]
+    return good, pl.concat([outputs.rejects.select(broken.columns).cast(schema), broken])
 
 
 def _existing(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -17,6 +18,7 @@ from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.utils.properties import property_as_int
+from sqlalchemy import select
 
 ROW_GROUP_ROWS = 65_536
 
@@ -58,6 +60,17 @@ def write_data_file(table: Table, frame: pl.DataFrame) -> DataFile:
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
+
+
+def metadata_location(catalog: SqlCatalog, layer: str, name: str) -> str | None:
+    """Where the catalog says the table's metadata is: tells in a fraction of a millisecond whether to load it again."""
+    query = select(IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name,
+        IcebergTables.table_namespace == layer,
+        IcebergTables.table_name == name,
+    )
+    with catalog.engine.connect() as connection:
+        return connection.scalar(query)
 
 
 class ReplaceFiles(_OverwriteFiles):

@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from resources.durable_io import local_path
 from resources.errors import CommitConflictError, SchemaMismatchError, SourceUnavailableError
-from resources.iceberg import ReplaceFiles, write_data_file
+from resources.iceberg import ReplaceFiles, metadata_location, write_data_file
 
 Marker = dict[str, Any]
 BATCH_ID = "batch_id"
@@ -194,7 +194,12 @@ class Lakehouse:
         if known is not None and not refresh:
             return known
         try:
-            known = self.catalog.load_table(stored.identifier) if known else self._create_or_evolve(stored)
+            if known is not None:
+                if metadata_location(self.catalog, stored.layer, stored.name) == known.metadata_location:
+                    return known
+                known = self.catalog.load_table(stored.identifier)
+            else:
+                known = self._create_or_evolve(stored)
         except (SQLAlchemyError, OSError) as error:
             raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {_first_line(error)}") from error
         self._tables[stored.identifier] = known
@@ -263,7 +268,7 @@ class Lakehouse:
         field_id = self.table(stored, refresh=True).schema().find_field(BATCH_ID).field_id
         rows, until = 0, after
         counted = sorted(
-            (from_bytes(LongType(), file.upper_bounds[field_id]), file.record_count)
+            (int(from_bytes(LongType(), file.upper_bounds[field_id])), file.record_count)
             for file in self.files(stored, changes(after, head))
         )
         for batch_id, count in counted:

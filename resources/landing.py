@@ -107,8 +107,8 @@ class LandingStream:
         """Writes and fsyncs everything appended; returns the number of records that became durable.
 
         Raises:
-            LandingFullError: landing is at its cap or the disk is full. The records stay pending; call again.
-            SourceUnavailableError: any other error of the disk. The records stay pending; call again.
+            LandingFullError: landing is at its cap or the disk is full; the records stay pending, call again.
+            SourceUnavailableError: any other error of the disk; the same.
         """
         with self._pending_lock:
             records, self._pending = self._pending, []
@@ -126,12 +126,7 @@ class LandingStream:
         return len(records)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Writes one record batch to the open segment and fsyncs it; a failed write leaves no trace.
-
-        Raises:
-            LandingFullError: the disk is full.
-            SourceUnavailableError: any other error of the disk.
-        """
+        """Writes one record batch and fsyncs it; a failed write leaves no trace. Raises as ``commit`` does."""
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, self.schema) as writer:
             writer.write_batch(batch, custom_metadata={_CRC: _checksum(batch)})
@@ -197,7 +192,7 @@ class LandingStream:
 
     def is_due(self) -> bool:
         """Whether the open segment has reached its size or age."""
-        if self._file is None:
+        if self._file is None or self._length <= len(self._header):
             return False
         age = time.monotonic() - self._opened_at
         return self._length >= self.limits.segment_bytes or age >= self.limits.segment_seconds
@@ -221,11 +216,7 @@ class LandingStream:
         return sealed
 
     def close(self) -> None:
-        """Commits, seals and releases the lock, which it does also when the disk fails.
-
-        Raises:
-            SourceUnavailableError: something appended is not durable, or the segment is not sealed.
-        """
+        """Commits, seals and, even when one of these raises, releases the lock."""
         try:
             self.commit()
         finally:

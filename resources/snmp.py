@@ -221,7 +221,7 @@ class SnmpSession:
             self._disconnect()
         because = f": {endpoint.trouble}" if endpoint.trouble else ""
         return _TimedOutError(
-            f"target {self.target}: {what} timed out after {self.timeout_s:.1f} s ({self.retries} retries){because}"
+            f"target {self.target}: {what} timed out after {self.timeout_s:g} s ({self.retries} retries){because}"
         )
 
     async def _connected(self, what: str) -> _Endpoint:
@@ -244,7 +244,7 @@ class SnmpSession:
                 transport, endpoint = await loop.create_datagram_endpoint(make, remote_addr=(self.host, self.port))
         except TimeoutError as error:
             raise _TimedOutError(
-                f"target {self.target}: {what} timed out after {self.timeout_s:.1f} s: no address for {self.host!r}"
+                f"target {self.target}: {what} timed out after {self.timeout_s:g} s: no address for {self.host!r}"
             ) from error
         except OSError as error:
             raise _TimedOutError(f"target {self.target}: {what} failed: {error.strerror or error}") from error

@@ -143,17 +143,18 @@ def _judged(steps: pl.DataFrame) -> pl.DataFrame:
 
 
 def _passed(direction: str) -> tuple[pl.Expr, pl.Expr]:
-    """Bits and seconds of the good steps, from sums of integers: no order of rows changes them. Null without a step."""
+    """Bits (in millionths) and microseconds of good steps: sums of integers, so that no order of rows changes them."""
     good = (pl.col("direction") == direction) & pl.col("passed").is_not_null()
     octets, microseconds = (pl.col(name).filter(good).sum() for name in ("passed", "microseconds"))
-    bits = octets.cast(pl.Float64) * 8
-    seconds = pl.when(microseconds > 0).then(microseconds / 1e6)
-    return bits.alias(f"{direction}_bits"), seconds.alias(f"{direction}_seconds")
+    return (
+        (octets.cast(pl.Float64) * 8e6).alias(f"{direction}_bits"),
+        pl.when(microseconds > 0).then(microseconds).alias(f"{direction}_microseconds"),
+    )
 
 
 def _divided(frame: pl.DataFrame, name: str, dividend: str, divisor: str) -> pl.DataFrame:
-    # Not an expression: that multiplies by the reciprocal where the divisor happens to be one value for all rows, so the
-    # last bit would depend on which other rows are computed with this one (polars 2.1).
+    # Not an expression: that multiplies by the reciprocal where the divisor happens to be one value for all rows, so
+    # the last bit would depend on which other rows are computed with this one (polars 2.1).
     return frame.with_columns((frame[dividend] / frame[divisor]).alias(name))
 
 
@@ -240,6 +241,6 @@ def interface_rates_1m(samples: pl.DataFrame) -> pl.DataFrame:
     )
     rows = windows.join(rates, on=[*_INTERFACE, "window_start"], how="left")
     for way in ("in", "out"):
-        rows = _divided(rows, f"{way}_bits_per_second", f"{way}_bits", f"{way}_seconds")
+        rows = _divided(rows, f"{way}_bits_per_second", f"{way}_bits", f"{way}_microseconds")
         rows = _divided(rows, f"{way}_utilisation_ratio", f"{way}_bits_per_second", "speed_bits_per_second")
     return rows.select(c.name for c in _COLUMNS).sort("window_start", *_INTERFACE)

@@ -26,6 +26,9 @@ RECORD = pa.schema(
     ]
 )
 
+_USUAL_WINDOW = 20  # max_inflight_messages of Mosquitto
+_QUIET_SECONDS = 0.002
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +39,7 @@ class MqttCollector:
         self._config, self._landing = config, landing
         self._connection: MqttConnection | None = None
         self._received = self._durable = self._connects = 0
+        self._quiet: asyncio.TimerHandle | None = None
         self._last_error: str | None = None
         self._reported: str | None = None
 
@@ -92,9 +96,18 @@ class MqttCollector:
             if not self._landing.is_writable:
                 with connection.held():
                     await self._landing.wait_writable()
-            is_drained = await connection.read()
-            if (is_drained and connection.is_stalled) or connection.unacknowledged >= self._config.max_in_flight:
-                self._landing.request_flush()
+            self._flush_full_window(connection, await connection.read())
+
+    def _flush_full_window(self, connection: MqttConnection, is_drained: bool) -> None:
+        """Commits at once where the broker may be waiting for acknowledgements, instead of at the next interval."""
+        if self._quiet:
+            self._quiet.cancel()
+        owed = connection.unacknowledged
+        if owed >= self._config.max_in_flight or (is_drained and connection.is_stalled):
+            self._landing.request_flush()
+        elif is_drained and owed >= _USUAL_WINDOW:
+            # Mosquitto lets more through for a while after many acknowledgements; then its window is small again.
+            self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._landing.request_flush)
 
     def _broker(self) -> Broker:
         config = self._config

@@ -1,16 +1,16 @@
-"""Payloads of factory sensors for hypothesis: right ones, and wrong ones in every way that came to mind."""
+"""Payloads of factory sensors, made at random: most are right, the others wrong in every way that came to mind."""
 
 import json
-
-from hypothesis import strategies as st
+from random import Random
 
 # fmt: off
 _NASTY_NUMBERS = [
     "0", "-0", "0.0", "-0.0", "1", "-1", "01", "+1", "1.", ".5", "1e5", "1E+5", "1e-5", "1e99", "-1e-99", "1e400",
-    "1e-400", "0e0", "5e-324", "1.7976931348623157e308", "NaN", "Infinity", "-Infinity", "12.50", "9007199254740993",
-    "999999999999999", "9999999999999999", "123456789012345678", "9223372036854775807", "9223372036854775808",
-    "-9223372036854775808", "18446744073709551616", "0.1e1", "1e1.5", "0x10", "1_0", "123456789012345.12345678901234567",
-    "123456789012345.123456789012345678", "9223372036854775", "9223372036854776", "1729312551000", "1729312551000.0",
+    "1e-400", "0e0", "5e-324", "1.7976931348623157e308", "NaN", "Infinity", "-Infinity", "12.50",
+    "9007199254740993", "999999999999999", "9999999999999999", "123456789012345678", "9223372036854775807",
+    "9223372036854775808", "-9223372036854775808", "18446744073709551616", "0.1e1", "1e1.5", "0x10", "1_0",
+    "123456789012345.12345678901234567", "123456789012345.123456789012345678", "9223372036854775",
+    "9223372036854776", "1729312551000", "1729312551000.0",
 ]
 _NASTY_TEXTS = [
     '""', '"BAR"', '" Bar "', '":"', '"\\":"', '"a\\"b"', '"\\u0041"', '"\\ud800"', '"\\u00e9"', '"é\u2003"', '"\x00"',
@@ -18,73 +18,77 @@ _NASTY_TEXTS = [
     '"\U0001f642"', "'BAR'", '"unterminated', '"\x7f"', '"ts":1', '"999999999999999"', '"9999999999999999"', '"null"',
 ]
 # fmt: on
-_NUMBERS = st.one_of(
-    st.sampled_from(_NASTY_NUMBERS),
-    st.floats(allow_nan=False, allow_infinity=False).map(repr),
-    st.integers(-(2**70), 2**70).map(str),
-    st.decimals(-(10**6), 10**6, places=3).map(str),
-)
-_TEXTS = st.one_of(
-    st.sampled_from(_NASTY_TEXTS), st.text(max_size=6).map(lambda text: json.dumps(text, ensure_ascii=False))
-)
-_OTHERS = st.sampled_from(["true", "false", "null", "{}", "[]", "[1]", '{"a":1}', "", "nul", "/**/1", "{", "}", "1}"])
-_ANY = st.one_of(_NUMBERS, _TEXTS, _OTHERS)
-_SPACES = st.sampled_from(["", "", "", "", " ", "\n", "\t ", "\u00a0", "\x0b"])
-_SEPARATORS = st.sampled_from([",", ",", ",", ",", ",", ", ", ",,", ";", " "])
+_OTHERS = ["true", "false", "null", "{}", "[]", "[1]", '{"a":1}', "", "nul", "/**/1", "{", "}", "1}", '{"latitude":1}']
+_STRANGE_NAMES = ["x", "TS", "\\u0074s", "unit ", "", "metadata", "ts", "location", "siteId", "measurement", 'a\\"b']
 
 
-def _value(usual: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.integers(0, 9).flatmap(lambda n: usual if n else _ANY)
+def _number(random: Random) -> str:
+    kind = random.randrange(5)
+    if kind == 0:
+        return random.choice(_NASTY_NUMBERS)
+    if kind == 1:
+        return repr(random.uniform(-1, 1) * 10.0 ** random.randrange(-30, 30))
+    if kind == 2:
+        return str(random.randrange(-(2**70), 2**70) >> random.randrange(70))
+    return f"{random.uniform(-1000, 1000):.{random.randrange(4)}f}"
 
 
-@st.composite
-def _objects(draw: st.DrawFn, fields: dict[str, st.SearchStrategy[str]]) -> str:
-    names = draw(st.permutations(list(fields)))
-    strange = draw(st.integers(0, 11))
-    if strange == 0:
-        names = [*names, draw(st.sampled_from(names))]
-    elif strange == 1:
-        names = [*names, draw(st.sampled_from(["x", "TS", "\\u0074s", "unit ", "", "metadata", "ts", "location"]))]
-    elif strange == 2:
-        names = names[1:]
-    members = [f'"{n}"{draw(_SPACES)}:{draw(_SPACES)}{draw(fields.get(n, _ANY))}' for n in names]
-    text = members[0] if members else ""
-    for member in members[1:]:
-        text += draw(_SEPARATORS) + member
-    return "{" + draw(_SPACES) + text + draw(st.sampled_from(["", "", "", "", "", ","])) + draw(_SPACES) + "}"
+def _text(random: Random) -> str:
+    if random.randrange(4):
+        return random.choice(['"BAR"', '"L/m"', '"Gas Oven"', '" Amp "', '"°C"', '"2024-02-14T05:42:00.000000"'])
+    if random.randrange(2):
+        return random.choice(_NASTY_TEXTS)
+    letters = [chr(random.choice([random.randrange(32, 127), random.randrange(0x250), 0x2003, 0x1F642])) for _ in "abc"]
+    return json.dumps("".join(letters), ensure_ascii=False)
 
 
-_IDS = st.one_of(st.integers(-5, 10**6), st.integers(-(2**63), 2**63)).map(str)
-_LOCATIONS = _objects({"latitude": _value(_NUMBERS), "longitude": _value(_NUMBERS)})
-_METADATA = st.dictionaries(st.sampled_from(["ts_human", "deviceType", "location"]), st.just(None), max_size=3).flatmap(
-    lambda optional: _objects(
-        {
-            **{name: _value(_IDS) for name in ("siteId", "deviceId", "sensorId")},
-            "unit": _value(_TEXTS),
-            **{name: _value(_LOCATIONS if name == "location" else _TEXTS) for name in optional},
-        }
-    )
-)
-_READINGS = _objects(
-    {
-        "ts": _value(
-            st.one_of(st.integers(0, 10**13).map(str), st.integers(0, 10**13).map(lambda n: f'"{n}"'), _NUMBERS)
-        ),
-        "metadata": _value(_METADATA),
-        "measurement": _value(_NUMBERS),
-    }
-)
+def _integer(random: Random) -> str:
+    return str(random.randrange(-(2**63), 2**63) >> random.randrange(64))
 
 
-def _broken(text: str, cut: int, inserted: bytes) -> bytes:
-    raw = text.encode("utf-8", "surrogatepass")
-    at = cut % (len(raw) + 1)
-    return raw[:at] + inserted + raw[at:] if inserted else raw[:at]
+def _time(random: Random) -> str:
+    digits = str(random.randrange(10 ** random.randrange(1, 17)))
+    return random.choice([digits, digits, f'"{digits}"', f'"00{digits}"'])
 
 
-PAYLOADS = st.one_of(
-    _READINGS.map(lambda text: text.encode("utf-8", "surrogatepass")),
-    _READINGS.map(lambda text: text.encode("utf-8", "surrogatepass")),
-    st.builds(_broken, _READINGS, st.integers(0, 10**4), st.binary(max_size=2)),
-    st.binary(max_size=30),
-)
+def _object(random: Random, members: dict[str, str], strangeness: float) -> str:
+    """A JSON object of members in any order; with a chance of ``strangeness`` each, things that may not be."""
+    pairs = list(members.items())
+    random.shuffle(pairs)
+    if random.random() < strangeness:
+        pairs.append((random.choice([*_STRANGE_NAMES, *members]), random.choice([_number, _text])(random)))
+    if random.random() < strangeness:
+        pairs.pop(random.randrange(len(pairs)))
+    if pairs and random.random() < strangeness:
+        odd = random.choice([*_NASTY_NUMBERS, *_NASTY_TEXTS, *_OTHERS])
+        pairs[random.randrange(len(pairs))] = (random.choice([*members]), odd)
+    space = random.choice(["", "", "", " ", "\n", "\t "])
+    behind = random.choice(["", "", "", " "])
+    comma = random.choice([",", ",,", ";", "\u00a0,"]) if random.random() < strangeness else ","
+    last = random.choice([",", "}", "\x0b"]) if random.random() < strangeness else ""
+    return "{" + space + f"{space}{comma}{space}".join(f'"{n}"{behind}:{space}{v}' for n, v in pairs) + last + "}"
+
+
+def _reading(random: Random, strangeness: float) -> str:
+    metadata = {name: _integer(random) for name in ("siteId", "deviceId", "sensorId")} | {"unit": _text(random)}
+    for name in random.sample(["ts_human", "deviceType"], random.randrange(3)):
+        metadata[name] = _text(random)
+    if random.randrange(2):
+        location = {name: _number(random) for name in random.sample(["latitude", "longitude"], random.randrange(1, 3))}
+        metadata["location"] = _object(random, location, strangeness)
+    document = {"ts": _time(random), "metadata": _object(random, metadata, strangeness), "measurement": _number(random)}
+    return _object(random, document, strangeness)
+
+
+def payloads(seed: int, count: int) -> list[bytes]:
+    random = Random(seed)
+    made = []
+    for _ in range(count):
+        payload = _reading(random, random.choice([0, 0, 0.05, 0.3])).encode("utf-8", "surrogatepass")
+        if random.random() < 0.1:
+            at = random.randrange(len(payload) + 1)
+            payload = (
+                payload[:at] + random.choice([random.randbytes(1), b"", b" ", b'"', b"\\", b"0"]) + payload[at + 1 :]
+            )
+        made.append(payload)
+    return made

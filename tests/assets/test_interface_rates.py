@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import polars as pl
@@ -53,7 +54,7 @@ def steps(row: dict[str, Any]) -> tuple[int, int, int, int]:
     return row["steps_normal"], row["steps_wrap"], row["steps_reset"], row["steps_gap"]
 
 
-def test_rate_utilisation_and_name():
+def test_rate_utilisation_and_name() -> None:
     samples = [(s, "ifHCInOctets", 1000 + s * 12_500) for s in range(0, 60, 10)]
     samples += [(s, "ifHCOutOctets", s * 1_250) for s in range(0, 60, 10)]
     samples += [(0.5, "ifName", "Gi0/3"), (0.5, "ifHighSpeed", 1), (0.5, "ifDescr", "GigabitEthernet0/3")]
@@ -68,19 +69,19 @@ def test_rate_utilisation_and_name():
     assert steps(row) == (10, 0, 0, 2)
 
 
-def test_a_step_belongs_to_the_minute_of_its_later_sample():
+def test_a_step_belongs_to_the_minute_of_its_later_sample() -> None:
     first, second = rates(frame([(50, "ifHCInOctets", 0), (70, "ifHCInOctets", 2000)]))
     assert (first["in_bits_per_second"], steps(first)) == (None, (0, 0, 0, 1))
     assert (second["in_bits_per_second"], steps(second)) == (800.0, (1, 0, 0, 0))
 
 
-def test_counts_above_2_to_the_53_are_exact():
+def test_counts_above_2_to_the_53_are_exact() -> None:
     (row,) = rates(frame([(0, "ifHCInOctets", 2**63), (10, "ifHCInOctets", 2**63 + 1001)]))
     assert row["in_bits_per_second"] == pytest.approx(800.8)
 
 
 @pytest.mark.parametrize(("speed", "expected"), [(1000, (1, 1, 0, 1)), (0, (1, 0, 1, 1)), (None, (1, 0, 1, 1))])
-def test_a_wrap_needs_a_link_that_can_carry_it(speed, expected):
+def test_a_wrap_needs_a_link_that_can_carry_it(speed: int | None, expected: tuple[int, ...]) -> None:
     samples: list[Sample] = [(0, "ifHCInOctets", 2**64 - 1000), (10, "ifHCInOctets", 1000), (20, "ifHCInOctets", 3000)]
     if speed is not None:
         samples.append((0, "ifHighSpeed", speed))
@@ -89,7 +90,7 @@ def test_a_wrap_needs_a_link_that_can_carry_it(speed, expected):
     assert row["in_bits_per_second"] == 1600.0
 
 
-def test_a_counter_that_went_back_is_a_reset_not_a_wrap():
+def test_a_counter_that_went_back_is_a_reset_not_a_wrap() -> None:
     samples = [
         (0, "ifHighSpeed", 10_000),
         (0, "ifHCInOctets", 10**12),
@@ -102,7 +103,7 @@ def test_a_counter_that_went_back_is_a_reset_not_a_wrap():
 
 
 @pytest.mark.parametrize("lag", [-0.01, 0, 0.01], ids=["before", "same PDU", "after"])
-def test_a_restart_is_seen_in_sysuptime_although_the_counter_went_on(lag):
+def test_a_restart_is_seen_in_sysuptime_although_the_counter_went_on(lag: float) -> None:
     samples = [(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 9_000_000), (20, "ifHCInOctets", 9_001_000)]
     samples += [(lag, "sysUpTime", 500_000), (10 + lag, "sysUpTime", 300), (20 + lag, "sysUpTime", 1300)]
     (row,) = rates(frame(samples))
@@ -110,13 +111,13 @@ def test_a_restart_is_seen_in_sysuptime_although_the_counter_went_on(lag):
     assert row["in_bits_per_second"] == 800.0
 
 
-def test_a_restart_of_another_device_changes_nothing():
+def test_a_restart_of_another_device_changes_nothing() -> None:
     mine = frame([(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 1000), (10, "sysUpTime", 10_000)])
     other = frame([(10, "sysUpTime", 100)], device="sw2:161")
     assert [steps(r) for r in rates(mine, other)] == [(1, 0, 0, 1)]
 
 
-def test_a_gap_has_no_rate_and_the_bound_is_inclusive():
+def test_a_gap_has_no_rate_and_the_bound_is_inclusive() -> None:
     seconds = GAP.total_seconds()
     samples = [(0, "ifHCInOctets", 0), (seconds, "ifHCInOctets", 3000), (2 * seconds + 1, "ifHCInOctets", 6000)]
     rows = rates(frame(samples))
@@ -124,7 +125,7 @@ def test_a_gap_has_no_rate_and_the_bound_is_inclusive():
     assert [r["in_bits_per_second"] for r in rows] == [None, 80.0, None]
 
 
-def test_saturated_ifspeed_is_ignored_and_a_true_one_used():
+def test_saturated_ifspeed_is_ignored_and_a_true_one_used() -> None:
     counter = [(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 1250)]
     (saturated,) = rates(frame([*counter, (0, "ifSpeed", 4_294_967_295)]))
     assert (saturated["speed_bits_per_second"], saturated["in_utilisation_ratio"]) == (None, None)
@@ -132,12 +133,12 @@ def test_saturated_ifspeed_is_ignored_and_a_true_one_used():
     assert (true["speed_bits_per_second"], true["in_utilisation_ratio"], true["if_name"]) == (10_000, 0.1, "eth0")
 
 
-def test_no_interface_samples_make_no_rows():
+def test_no_interface_samples_make_no_rows() -> None:
     assert rates(frame([(0, "sysUpTime", 1)])) == []
     assert rates(frame([(0, "sysUpTime", 1)]).clear()) == []
 
 
-def test_interfaces_and_devices_do_not_mix():
+def test_interfaces_and_devices_do_not_mix() -> None:
     frames = [
         frame([(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 1000 * n)], device, index)
         for n, (device, index) in enumerate([("a:1", 1), ("a:1", 2), ("b:1", 1)], 1)
@@ -149,8 +150,8 @@ times = st.lists(st.integers(0, 1800), min_size=2, max_size=40, unique=True).map
 
 
 @given(times, st.data())
-@settings(deadline=None, max_examples=40)
-def test_octets_of_a_steady_counter_are_all_accounted_for(seconds, data):
+@settings(deadline=None, max_examples=25)
+def test_octets_of_a_steady_counter_are_all_accounted_for(seconds: list[int], data: st.DataObject) -> None:
     grown = data.draw(st.lists(st.integers(0, 10**9), min_size=len(seconds), max_size=len(seconds)))
     start = data.draw(st.integers(0, 2**64 - 1))
     counts, total = [], start
@@ -186,14 +187,14 @@ half_minutes = st.integers(0, 30).map(lambda n: 30 * n)
 any_samples = st.lists(
     st.sampled_from(sorted(values)).flatmap(lambda n: st.tuples(half_minutes, st.just(n), values[n])),
     min_size=20,
-    max_size=80,
+    max_size=50,
     unique_by=lambda s: s[:2],
 )
 
 
 @given(any_samples, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=40)
-def test_a_minute_computed_alone_equals_a_computation_of_all(samples, random):
+@settings(deadline=None, max_examples=25)
+def test_a_minute_computed_alone_equals_a_computation_of_all(samples: list[Sample], random: Random) -> None:
     whole = frame(samples)
     window = interface_rates_1m.window
     assert window is not None

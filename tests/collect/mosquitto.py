@@ -74,15 +74,19 @@ def mosquitto(folder: Path, max_inflight: int = 1000, users: dict[str, str] | No
         broker.stop()
 
 
-def publish(port: int, payloads: Iterable[bytes], topic: str = "test/readings", qos: int = 1) -> None:
-    """Publishes and waits until the broker has taken every message."""
+def publish(
+    port: int, payloads: Iterable[bytes], topic: str = "test/readings", qos: int = 1, in_flight: int = 20
+) -> None:
+    """Publishes and waits until the broker has taken every message; ``in_flight`` fits its max_inflight_messages."""
     client = paho.Client(CallbackAPIVersion.VERSION2)
-    client.max_inflight_messages_set(1000)
+    client.max_inflight_messages_set(in_flight)
     client.connect("127.0.0.1", port)
     client.loop_start()
+    deadline = time.monotonic() + 30
     try:
         for sent in [client.publish(topic, payload, qos) for payload in payloads]:
-            sent.wait_for_publish(20)
+            sent.wait_for_publish(max(0.0, deadline - time.monotonic()))
+            assert sent.is_published(), "the broker does not take messages within 30 s"
         client.disconnect()
     finally:
         client.loop_stop()

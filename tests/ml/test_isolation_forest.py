@@ -80,6 +80,13 @@ def test_faults_are_found(model, name, fault, found):
     assert rows.filter(~pl.col("is_faulty"))["is_anomaly"].mean() < 0.05
 
 
+def test_fault_far_beyond_a_short_training_is_found():
+    """Without made-up outlying windows a forest cannot tell how far out a window lies."""
+    short = fit(simulated(series=2, windows=80), trees=60, seed=0, false_alarm_rate=0.001)
+    rows = score(short, simulated(series=2, seed=2, fault=lambda random, n: 30.0))
+    assert rows.filter("is_faulty")["is_anomaly"].mean() > 0.95
+
+
 def test_false_alarm_rate_moves_the_threshold_and_not_the_score(model):
     strict = fit(simulated(), trees=60, seed=7, false_alarm_rate=RATE / 5)
     windows = simulated(series=2, windows=50, seed=3)

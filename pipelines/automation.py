@@ -1,0 +1,219 @@
+"""When things run: the jobs, the sensors that ask for micro-batches and for the first model, and the schedules."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.table import Table
+from pipelines.config import Config
+from pipelines.dagster_assets import MAINTENANCE, MICRO_BATCH, streaming
+from pipelines.housekeeping import HOUSEKEEPING
+from pipelines.micro_batch_run import FAILED_TABLES, asset_key
+from pipelines.quality import EXPECTATIONS
+from pipelines.run_process import fail_dead_runs, in_flight
+from pipelines.training import MODEL_KEY, has_enough_windows, has_model
+from resources.errors import ConfigurationError, SecchiError, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+    from pipelines.context import Context
+
+HOUSEKEEPING_SCHEDULE = "17 * * * *"
+
+_FIRST_DELAY, _LONGEST_DELAY, _MOST_FAILURES = 5.0, 300.0, 8
+_LONGEST_RUN = 3600
+"""Seconds that a run may go on beyond what it is meant to: Dagster ends it then."""
+
+Evaluation = dg.RunRequest | dg.SkipReason
+
+
+def jobs(config: Config, tables: Mapping[str, Table]) -> "list[UnresolvedAssetJobDefinition]":
+    """One job a rhythm; each is one op and so one process."""
+    carried = dg.AssetSelection.assets(*(asset_key(t.identifier) for t in streaming(tables)))
+    checks = [dg.AssetCheckKey(asset_key(identifier), EXPECTATIONS) for identifier in tables]
+    longest = int(config.micro_batch.duration.total_seconds()) + _LONGEST_RUN
+    return [
+        # The contract checks are told by the op, of the tables to which something came; a check that a run has promised
+        # and does not tell would show as skipped.
+        _job(MICRO_BATCH, carried.without_checks(), longest, "Carries what landed through every layer.", priority=10),
+        _job("quality", dg.AssetSelection.checks(*checks), _LONGEST_RUN, "Runs the suites over recent rows."),
+        _job("training", dg.AssetSelection.assets(MODEL_KEY), _LONGEST_RUN, "Trains a new anomaly model."),
+        _job("maintenance", dg.AssetSelection.assets(MAINTENANCE), _LONGEST_RUN, "Upkeep of the tables."),
+        _job("housekeeping", dg.AssetSelection.assets(HOUSEKEEPING), _LONGEST_RUN, "Deletes Dagster's old runs."),
+    ]
+
+
+def _job(
+    name: str, selection: dg.AssetSelection, longest: int, description: str, priority: int = 0
+) -> "UnresolvedAssetJobDefinition":
+    tags = {"dagster/priority": str(priority), "dagster/max_runtime": str(longest)}
+    return dg.define_asset_job(name, selection, description=description, tags=tags, executor_def=dg.in_process_executor)
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failed runs of micro-batches since the last good one: how many, when the last ended, which tables failed."""
+
+    count: int = 0
+    ended_at: float = 0.0
+    tables: frozenset[str] = frozenset()
+
+    def is_over(self, now: float) -> bool:
+        """Whether enough time has passed to try again: 5 s after the first failure, 5 minutes at most."""
+        if not self.count:
+            return True
+        delay: float = min(_FIRST_DELAY * 2 ** (self.count - 1), _LONGEST_DELAY)
+        return now >= self.ended_at + delay
+
+
+def recent_failures(instance: dg.DagsterInstance) -> Failures:
+    """Looks at the last runs of the job."""
+    ended = dg.RunsFilter(job_name=MICRO_BATCH, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+    records = instance.get_run_records(ended, limit=_MOST_FAILURES)
+    count = 0
+    for record in records:
+        if record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
+            break
+        count += 1
+    if not count:
+        return Failures()
+    names = records[0].dagster_run.tags.get(FAILED_TABLES, "")
+    return Failures(count, records[0].end_time or 0.0, frozenset(names.split(",")) - {""})
+
+
+def without(tables: Mapping[str, Table], failed: Iterable[str]) -> dict[str, Table]:
+    """The tables that neither failed nor depend on one that did."""
+    held, rest = set(failed), {}
+    for identifier, table in tables.items():
+        if identifier in held or held & {t.identifier for t in table.inputs}:
+            held.add(identifier)
+        else:
+            rest[identifier] = table
+    return rest
+
+
+def reason_to_run(context: "Context", failures: Failures, now: float) -> str | None:
+    """Why micro-batches should be carried now, or None. Tables that failed lately are given time, others not held."""
+    from pipelines.micro_batch import is_behind
+    from resources.landing import recover_streams
+
+    tables = context.tables
+    if not failures.is_over(now):
+        tables = without(tables, failures.tables) if failures.tables else {}
+    bronze = [t for t in tables.values() if t.landing is not None]
+    for table in bronze:
+        recover_streams(context.landing, table.name)
+    if not bronze:
+        return None  # a failed run that named no table, or landing cannot be taken in: wait
+    try:
+        return is_behind(replace(context, tables=tables))
+    except SourceUnavailableError:
+        raise
+    except SecchiError as error:
+        return str(error)  # the run carries the other tables and tells which one this is about
+
+
+def _contexts(config: Config) -> Callable[[], "Context"]:
+    """Opens the lakehouse once a process, when a sensor is first evaluated."""
+
+    @cache
+    def context() -> "Context":
+        from pipelines.context import open_context
+
+        return open_context(config, "sensor")
+
+    return context
+
+
+def micro_batches_sensor(config: Config) -> dg.SensorDefinition:
+    """Asks for a run when there is something to carry and no run is at it."""
+    opened = _contexts(config)
+
+    @dg.sensor(
+        job_name=MICRO_BATCH,
+        name="micro_batches",
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for a run when landing has sealed segments, a table is behind an input, or a window is due.",
+    )
+    def micro_batches(context: dg.SensorEvaluationContext) -> Evaluation:
+        for run_id in fail_dead_runs(context.instance, config):
+            context.log.warning(f"run {run_id[:8]}: its process is gone; it is reported as failed")
+        if busy := in_flight(context.instance, MICRO_BATCH):
+            return dg.SkipReason(busy)
+        failures = recent_failures(context.instance)
+        try:
+            reason = reason_to_run(opened(), failures, time.time())
+        except SourceUnavailableError as error:
+            return dg.SkipReason(str(error))
+        if reason:
+            return dg.RunRequest(tags={"secchi/reason": reason})
+        waiting = f"; {', '.join(sorted(failures.tables))} failed and is tried again later" if failures.tables else ""
+        return dg.SkipReason(f"nothing to carry{waiting}")
+
+    return micro_batches
+
+
+def first_model_sensor(config: Config) -> dg.SensorDefinition:
+    """Asks for a training as soon as there is something to learn from; after that the schedule does."""
+    opened = _contexts(config)
+
+    @dg.sensor(
+        job_name="training",
+        name="first_model",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for a training when there is no usable model and there are ml.min_windows final windows.",
+    )
+    def first_model(context: dg.SensorEvaluationContext) -> Evaluation:
+        if busy := in_flight(context.instance, "training"):
+            return dg.SkipReason(busy)
+        try:
+            if has_model(opened()):
+                return dg.SkipReason("there is a model")
+            if not has_enough_windows(opened()):
+                return dg.SkipReason(f"fewer than {config.ml.min_windows} final windows (ml.min_windows)")
+        except SecchiError as error:
+            return dg.SkipReason(str(error))
+        return dg.RunRequest()
+
+    return first_model
+
+
+def schedules(config: Config) -> list[dg.ScheduleDefinition]:
+    """The schedules, each of the job of its name.
+
+    Raises:
+        ConfigurationError: one of the configuration is no cron expression.
+    """
+    return [
+        _schedule("quality", config.quality.schedule, "quality.schedule"),
+        _schedule("training", config.ml.schedule, "ml.schedule"),
+        _schedule("maintenance", config.maintenance.schedule, "maintenance.schedule"),
+        _schedule("housekeeping", HOUSEKEEPING_SCHEDULE, "housekeeping"),
+    ]
+
+
+def _schedule(job: str, cron: str, key: str) -> dg.ScheduleDefinition:
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(cron):
+        raise ConfigurationError(f"secchi.toml: {key} must be a cron expression like '*/30 * * * *', got {cron!r}")
+
+    @dg.schedule(
+        cron_schedule=cron,
+        job_name=job,
+        name=f"{job}_schedule",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def evaluate(context: dg.ScheduleEvaluationContext) -> Evaluation:
+        if busy := in_flight(context.instance, job):
+            return dg.SkipReason(busy)
+        return dg.RunRequest()
+
+    return evaluate

@@ -1,0 +1,80 @@
+"""``secchi check``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.cli import Settings
+    from pipelines.config import Config, Secret
+
+
+@click.command()
+@click.pass_obj
+def command(settings: "Settings") -> None:
+    """Validate configuration, tables and secrets.
+
+    Connects to nothing. Prints what would be collected, and into which tables it would go.
+    """
+    from assets.catalog import load_tables
+    from pipelines.printing import print_rows
+
+    config = settings.load()
+    tables = load_tables(config.calculation)
+    check_secrets(config)
+    print_rows(("protocol", "from", "what", "how", "credentials"), [*_brokers(config), *_targets(config)], "table")
+    if not config.mqtt and not config.snmp.targets:
+        click.echo("Nothing is collected: there is neither [[mqtt]] nor [[snmp.targets]].")
+    layers = sorted({table.layer for table in tables.values()})
+    counts = (f"{sum(t.layer == layer for t in tables.values())} {layer}" for layer in layers)
+    click.echo(f"{len(tables)} tables ({', '.join(counts)}), {len(config.calculation)} of them calculations of yours.")
+    click.echo(f"The lakehouse is {config.lakehouse.path.absolute()}.")
+    click.echo("The configuration is valid.")
+
+
+def check_secrets(config: "Config") -> None:
+    """Every secret is there; the place of one that is missing is named.
+
+    Raises:
+        ConfigurationError: a variable or a file is not there.
+    """
+    from resources.errors import ConfigurationError
+
+    places = {f"mqtt {broker.name}: password": broker.password for broker in config.mqtt}
+    places |= {f"snmp.auths.{name}: community": auth.community for name, auth in config.snmp.auths.items()}
+    for place, secret in places.items():
+        if secret is None:
+            continue
+        try:
+            secret.reveal()
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{place}: {error}") from error
+
+
+def _brokers(config: "Config") -> list[tuple[str, ...]]:
+    return [
+        (
+            "mqtt",
+            f"{broker.name} ({broker.host}:{broker.port})",
+            ", ".join(broker.topics),
+            f"QoS {broker.qos}, MQTT {broker.protocol}",
+            f"{broker.username or 'anonymous'}{_place(broker.password)}",
+        )
+        for broker in config.mqtt
+    ]
+
+
+def _targets(config: "Config") -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for target in config.snmp.targets:
+        auth = config.snmp.auths[target.auth]
+        intervals = (f"{config.snmp.modules[name].interval.total_seconds():g} s" for name in target.modules)
+        credentials = f"v{auth.version} {target.auth}{_place(auth.community)}"
+        rows.append(("snmp", target.device_id, ", ".join(target.modules), ", ".join(intervals), credentials))
+    return rows
+
+
+def _place(secret: "Secret | None") -> str:
+    if secret is None:
+        return ""
+    return f", from variable {secret.env}" if secret.env is not None else f", from file {secret.file}"

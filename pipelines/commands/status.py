@@ -1,0 +1,148 @@
+"""``secchi status``."""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.cli import Settings
+    from pipelines.config import Config
+    from pipelines.context import Context
+
+_STALE = 10.0  # seconds; the collectors write their status every second
+_Row = tuple[Any, ...]
+
+
+@click.command()
+@click.pass_obj
+def command(settings: "Settings") -> None:
+    """Show collectors, landing, backlog and quarantine."""
+    config = settings.load()
+    _print_collectors(config)
+    _print_landing(config)
+    if (config.lakehouse.path / "catalog.db").exists():
+        context = settings.open()
+        _print_tables(context)
+        _print_quarantine(context)
+    else:
+        click.echo(f"Nothing is stored yet in {config.lakehouse.path.absolute()}.")
+
+
+def _print_collectors(config: "Config") -> None:
+    from pipelines.collect.runner import status_path
+    from pipelines.printing import print_rows
+
+    status = _read(status_path(config.lakehouse.path))
+    click.echo(f"Collectors: {_liveness(status)}.")
+    rows = [*_mqtt_rows(status.get("mqtt", {})), *_snmp_rows(status.get("snmp", {}))]
+    if rows:
+        print_rows(("collects from", "state", "received", "durable", "failures", "last error"), rows, "table")
+    for source, landing in status.get("landing", {}).items():
+        if not landing.get("writable", True):
+            click.echo(f"Landing of {source} takes no records now: nothing is acknowledged until it does.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        status = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def _liveness(status: Mapping[str, Any]) -> str:
+    from pipelines.printing import age
+
+    if not status:
+        return "never ran here"
+    silent = (datetime.now(UTC) - datetime.fromisoformat(status["updated_at"])).total_seconds()
+    if not _is_alive(int(status["pid"])):
+        return f"not running; they stopped {age(silent)} ago"
+    running = f"running (pid {status['pid']}, since {status['started_at'][:19]}Z)"
+    return f"{running}, but silent for {age(silent)}" if silent > _STALE else running
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is another user's
+    return True
+
+
+def _mqtt_rows(brokers: Mapping[str, Any]) -> list[_Row]:
+    return [
+        (
+            f"mqtt {name}",
+            "connected" if broker["connected"] else "down",
+            broker["received"],
+            broker["durable"],
+            f"{broker['reconnects']} reconnects",
+            broker["last_error"],
+        )
+        for name, broker in brokers.items()
+    ]
+
+
+def _snmp_rows(targets: Mapping[str, Any]) -> list[_Row]:
+    return [
+        (
+            f"snmp {name}",
+            f"down: {', '.join(target['failing'])}" if target["failing"] else "up" if target["polls"] else "not polled",
+            target["varbinds"],
+            None,
+            f"{target['failed']} of {target['polls']} polls, {target['timeouts']} timeouts",
+            target["last_error"],
+        )
+        for name, target in targets.items()
+    ]
+
+
+def _print_landing(config: "Config") -> None:
+    from pipelines.printing import print_rows, size
+    from resources.landing import sealed_segments
+
+    root = config.landing_path
+    sources = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    rows = []
+    for source in sources:
+        segments = sealed_segments(root, source)
+        rows.append((source, len(segments), size(sum(segment.size for segment in segments))))
+    if rows:
+        print_rows(("landing", "sealed segments", "bytes"), rows, "table")
+
+
+def _print_tables(context: "Context") -> None:
+    from pipelines.printing import age, print_rows
+    from pipelines.standing import backlog, extents
+
+    behind, now = backlog(context), context.clock()
+    rows = [
+        (
+            extent.table,
+            extent.rows,
+            f"{age((now - extent.committed_at).total_seconds())} ago" if extent.committed_at else "never",
+            behind[extent.table] or "no",
+        )
+        for extent in extents(context)
+        if extent.table in behind
+    ]
+    print_rows(("table", "rows", "last commit", "behind"), rows, "table")
+
+
+def _print_quarantine(context: "Context") -> None:
+    from pipelines.printing import print_rows
+    from pipelines.waiting import counts, waiting_records
+
+    waiting = counts(waiting_records(context)).select("stage", "reason", "records")
+    if waiting.is_empty():
+        click.echo("Nothing waits in quarantine.")
+    else:
+        print_rows(("quarantined by", "reason", "records"), waiting.rows(), "table")

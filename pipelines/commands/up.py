@@ -1,0 +1,78 @@
+"""``secchi up``."""
+
+import fcntl
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.cli import Settings
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the web UI.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address of the web UI, which has no login of its own."
+)
+@click.pass_obj
+def command(settings: "Settings", port: int, host: str) -> int:
+    """Run everything until Ctrl-C.
+
+    That is the collectors, Dagster's web UI and its daemon. A process that dies is started again. Logs are in the
+    lakehouse, under logs/.
+    """
+    from pipelines.services import check, children
+    from pipelines.up import Supervisor
+
+    config = settings.load()
+    if code := check(settings.config_path):
+        return code
+    _require_free(host, port)
+    lakehouse = config.lakehouse.path.resolve()
+    with _sole_supervisor(lakehouse), Supervisor(lakehouse / "logs", _report) as supervisor:
+        if not config.mqtt and not config.snmp.targets:
+            _report("nothing is collected: the configuration has neither [[mqtt]] nor [[snmp.targets]]")
+        for child in children(config, settings.config_path, host, port):
+            supervisor.start(child)
+        if not supervisor.is_stopping:
+            _report(f"running; the UI is http://{host}:{port}, logs are in {lakehouse / 'logs'}, Ctrl-C ends it")
+        supervisor.run()
+        _report("stopping")
+    return 0
+
+
+def _report(line: str) -> None:
+    click.echo(f"secchi: {line}", err=True)
+
+
+def _require_free(host: str, port: int) -> None:
+    from resources.errors import ConfigurationError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port or --host"
+            ) from error
+
+
+@contextmanager
+def _sole_supervisor(lakehouse: Path) -> Iterator[None]:
+    """Holds the lock that says that ``up`` runs for a lakehouse."""
+    from resources.errors import ConfigurationError
+
+    path = lakehouse / "status" / "up.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigurationError(f"another 'secchi up' runs for {lakehouse} ({path} is locked)") from error
+        yield

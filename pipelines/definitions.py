@@ -1,0 +1,37 @@
+"""The one entry point of Dagster: everything that it shows and runs."""
+
+import dagster as dg
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """Builds the definitions from the configuration named by SECCHI_CONFIG, or the defaults; opens nothing.
+
+    Raises:
+        ConfigurationError: the configuration or a declaration has a mistake; its message is one line.
+    """
+    from assets.catalog import load_tables
+    from pipelines import automation, dagster_assets
+    from pipelines.config import load_config
+    from pipelines.housekeeping import housekeeping_asset
+    from pipelines.micro_batch_run import asset_key
+    from pipelines.quality import quality_checks
+    from pipelines.training import training_asset, windows_table
+
+    config = load_config()
+    tables = load_tables(config.calculation)
+    return dg.Definitions(
+        assets=[
+            dagster_assets.micro_batch_assets(config, tables),
+            training_asset(config, asset_key(windows_table(tables).identifier)),
+            dagster_assets.maintenance_asset(config),
+            housekeeping_asset(config),
+            *dagster_assets.side_specs(tables),
+            *dagster_assets.outside_specs(config, tables),
+        ],
+        asset_checks=[quality_checks(config, tables)],
+        jobs=automation.jobs(config, tables),
+        sensors=[automation.micro_batches_sensor(config), automation.first_model_sensor(config)],
+        schedules=automation.schedules(config),
+        executor=dg.in_process_executor,
+    )

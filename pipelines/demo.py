@@ -1,0 +1,328 @@
+"""make demo: the main job on simulated plants, until Ctrl-C, or bounded and then audited."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.config import Config, load_config
+from pipelines.services import child_environment, children, dagster_home
+from pipelines.simulate.broker import broker_command
+from pipelines.up import Child, Supervisor
+from resources.errors import SecchiError, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from pipelines.context import Context
+
+_GETS = ["1.3.6.1.2.1.1.1.0", "1.3.6.1.2.1.1.3.0", "1.3.6.1.2.1.1.5.0"]
+_WALKS = {
+    "interfaces": ["1.3.6.1.2.1.2.2.1", "1.3.6.1.2.1.31.1.1.1"],
+    "host": ["1.3.6.1.2.1.25.2.3.1", "1.3.6.1.2.1.25.3.3.1"],
+    "sensors": ["1.3.6.1.2.1.99.1.1.1"],
+    "ups": ["1.3.6.1.2.1.33.1"],
+}
+_AGENTS = (("system", "interfaces"), ("system", "ups"), ("system", "sensors"), ("system", "interfaces", "host"))
+"""What is read from the simulated switch, UPS, PDU and Linux server."""
+
+_DRAIN_SECONDS = 240.0
+_QUERIES = (
+    "select * from gold.anomaly_scores where is_anomaly order by window_start desc limit 10",
+    "select device_id, if_name, window_start, in_bits_per_second from gold.interface_rates_1m limit 10",
+    "select stage, reason, count(*) from quarantine.records group by all",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``make demo`` was asked for; ``duration`` in seconds of live data, None for no end."""
+
+    folder: Path
+    duration: float | None
+    rate: float
+    history: str
+    port: int
+    mqtt_port: int
+    snmp_port: int
+
+
+def config_text(options: Options) -> str:
+    """The secchi.toml of the demo; a user may take it as a start."""
+    parts = [
+        "# Written by make demo.",
+        '[lakehouse]\npath = "lake"',
+        '[time]\nidle = "10s"',
+        f'[[mqtt]]\nname = "factory"\nport = {options.mqtt_port}\ntopics = ["factory_iot/#"]\nqos = 1',
+        f"[snmp.modules.system]\nget = {json.dumps(_GETS)}",
+        *(f"[snmp.modules.{name}]\nwalk = {json.dumps(roots)}" for name, roots in _WALKS.items()),
+    ]
+    for position, modules in enumerate(_AGENTS):
+        port, names = options.snmp_port + position, json.dumps(modules)
+        parts.append(f'[[snmp.targets]]\nhost = "127.0.0.1"\nport = {port}\nmodules = {names}')
+    return "\n\n".join(parts) + "\n"
+
+
+@dataclass
+class Demo:
+    """The running demo: its children, and what is known of their progress."""
+
+    options: Options
+    config_file: Path
+    config: Config
+    supervisor: Supervisor
+    shown: str = field(default="", init=False)
+    _context: "Context | None" = field(default=None, init=False)
+
+    @property
+    def sent_file(self) -> Path:
+        """What the factory recorded as sent."""
+        return self.options.folder / "sent.csv"
+
+    @property
+    def answered_file(self) -> Path:
+        """What the SNMP agents recorded as answered."""
+        return self.options.folder / "answered.csv"
+
+    @property
+    def context(self) -> "Context":
+        """The lakehouse, opened when it is first looked at: the imports would hold up the start."""
+        if self._context is None:
+            from pipelines.context import open_context
+
+            self._context = open_context(self.config, "demo")
+        return self._context
+
+    def start(self) -> None:
+        """Starts senders, collectors and Dagster; the factory sends once the collector has subscribed."""
+        run, environment = self.supervisor.start, child_environment(self.config_file, dagster_home(self.config))
+        python = [sys.executable, "-W", "ignore", "-m"]
+        broker = broker_command(self.options.folder / "broker", self.options.mqtt_port)
+        run(Child("broker", broker, environment, _answers(self.options.mqtt_port)))
+        ports = ",".join(str(self.options.snmp_port + i) for i in range(len(_AGENTS)))
+        agents = [*python, "pipelines.simulate.snmp_agents", "--ports", ports, "--answered", str(self.answered_file)]
+        run(Child("agents", agents, environment, self.answered_file.exists))
+        ours = list(children(self.config, self.config_file, "127.0.0.1", self.options.port))
+        for child in ours:
+            is_collect = child.name == "collect"
+            run(
+                Child(
+                    child.name, child.command, child.environment, self._is_subscribed if is_collect else child.is_ready
+                )
+            )
+            if is_collect:
+                run(Child("factory", [*python, *self._factory()], environment, has_end=True))
+
+    def _factory(self) -> list[str]:
+        command = ["pipelines.simulate.factory", "--port", str(self.options.mqtt_port), "--sent", str(self.sent_file)]
+        command += ["--rate", str(self.options.rate), "--history", self.options.history]
+        if self.options.duration is not None:
+            command += ["--duration", str(self.options.duration)]
+        return command
+
+    def collectors(self) -> dict[str, dict[str, dict[str, object]]]:
+        """The collectors' status file; empty before there is one."""
+        path = self.config.lakehouse.path / "status" / "collectors.json"
+        try:
+            status: dict[str, dict[str, dict[str, object]]] = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        return status
+
+    def _is_subscribed(self) -> bool:
+        return bool(self.collectors().get("mqtt", {}).get("factory", {}).get("connected"))
+
+    def landed(self) -> int:
+        """Readings that are durable in landing."""
+        return int(str(self.collectors().get("landing", {}).get("mqtt_messages", {}).get("durable", 0)))
+
+    def rows(self, identifier: str) -> int:
+        """Rows of a table, from its snapshot's summary."""
+        stored = self.context.tables[identifier].stored
+        if not self.context.lakehouse.exists(stored):
+            return 0
+        snapshot = self.context.lakehouse.table(stored, refresh=True).current_snapshot()
+        return int(snapshot.summary.get("total-records") or 0) if snapshot and snapshot.summary else 0
+
+    def show(self) -> None:
+        """Prints the one live status line; a new line every ten seconds where there is no terminal."""
+        figures = {
+            "sent": _line_count(self.sent_file),
+            "landed": self.landed(),
+            "bronze": self.rows("bronze.mqtt_messages"),
+            "silver": self.rows("silver.sensor_readings"),
+            "windows": self.rows("gold.sensor_windows_1m"),
+            "scored": self.rows("gold.anomaly_scores"),
+            "snmp": self.rows("silver.snmp_samples"),
+            "quarantined": self.rows("quarantine.records"),
+        }
+        line = "  ".join(f"{name} {count:,}" for name, count in figures.items())
+        if sys.stdout.isatty():
+            print(f"\r\x1b[2K{line}", end="", flush=True)
+        elif line != self.shown:
+            print(line, flush=True)
+        self.shown = line
+
+    def watch(self, until: Callable[[], bool]) -> bool:
+        """Shows progress until something is so; False when a signal asked for the end."""
+        pause = 1.0 if sys.stdout.isatty() else 10.0
+        next_line = time.monotonic()
+        while not until():
+            if time.monotonic() >= next_line:
+                self.show()
+                next_line = time.monotonic() + pause
+            if not self.supervisor.wait(0.5):
+                return False
+        return True
+
+
+def _answers(port: int) -> Callable[[], bool]:
+    import socket
+
+    def probe() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    return probe
+
+
+def _line_count(path: Path) -> int:
+    """Lines after the header."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return max(0, sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b"")) - 1)
+
+
+def is_drained(demo: Demo) -> bool:
+    """Whether everything that landed is in gold, every window is final, and every final window is scored."""
+    from pipelines.micro_batch import is_behind
+    from resources.lakehouse import Among
+
+    context = demo.context
+    if is_behind(context) is not None or context.models.current("sensor_windows") is None:
+        return False
+    windowed = [t for t in context.tables.values() if t.window and t.window.has_finality]
+    return not any(context.lakehouse.files(t.stored, Among("is_final", [False])) for t in windowed) or all(
+        context.lakehouse.read(t.stored, Among("is_final", [False]), columns=["window_start"]).is_empty()
+        for t in windowed
+    )
+
+
+def _in_time(what: str, condition: Callable[[], bool]) -> Callable[[], bool]:
+    deadline = time.monotonic() + _DRAIN_SECONDS
+
+    def check() -> bool:
+        if time.monotonic() > deadline:
+            raise SourceUnavailableError(f"demo: {what} took longer than {_DRAIN_SECONDS:.0f} s")
+        return condition()
+
+    return check
+
+
+def run_bounded(demo: Demo) -> int:
+    """Waits for the factory's end, drains, runs the suites, audits; returns the exit code."""
+    supervisor = demo.supervisor
+    if not demo.watch(lambda: supervisor.has_ended("factory")):
+        return 130
+    supervisor.stop("collect")  # the polls in flight end and land
+    supervisor.stop("agents")
+    if not demo.watch(_in_time("draining", lambda: is_drained(demo))):
+        return 130
+    checks_failed = run_suites(demo)
+    landed = demo.landed()
+    supervisor.stop()
+    from pipelines.demo_audit import audit
+
+    result = audit(demo.context, demo.sent_file, demo.answered_file, landed, checks_failed)
+    print(f"\n{result.line()}", flush=True)
+    return 0 if result.is_good else 1
+
+
+def run_suites(demo: Demo) -> int:
+    """Asks Dagster for the quality job, waits for all runs, and counts the checks whose newest result is a failure."""
+    import dagster as dg
+
+    home = dagster_home(demo.config)
+    command = ["job", "launch", "-w", str(home / "workspace.yaml"), "-j", "quality"]
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "dagster", *command],
+        env={**os.environ, **child_environment(demo.config_file, home)},
+        check=True,
+        capture_output=True,
+    )
+    os.environ["DAGSTER_HOME"] = str(home)  # where the instance's own settings look for it
+    with dg.DagsterInstance.get() as instance:
+        busy = dg.RunsFilter(
+            statuses=[
+                dg.DagsterRunStatus.QUEUED,
+                dg.DagsterRunStatus.NOT_STARTED,
+                dg.DagsterRunStatus.STARTING,
+                dg.DagsterRunStatus.STARTED,
+            ]
+        )
+        demo.watch(_in_time("the last runs", lambda: not instance.get_runs(busy, limit=1)))
+        failed_runs = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+        results = instance.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION), ascending=True
+        )
+    newest = {}
+    for record in results:
+        event = record.event_log_entry.dagster_event
+        evaluation = event.asset_check_evaluation_data if event else None
+        if evaluation:
+            newest[evaluation.asset_check_key] = evaluation.passed
+    failed = sorted(key.to_user_string() for key, passed in newest.items() if not passed)
+    for name in failed:
+        print(f"\ncheck failed: {name}")
+    return len(failed) + failed_runs
+
+
+def run(options: Options) -> int:
+    """Runs the demo; returns the exit code."""
+    shutil.rmtree(options.folder, ignore_errors=True)
+    (options.folder / "broker").mkdir(parents=True)
+    config_file = options.folder / "secchi.toml"
+    config_file.write_text(config_text(options))
+    config = load_config(config_file)
+    with Supervisor(config.lakehouse.path / "logs", lambda line: print(f"\nsecchi demo: {line}")) as supervisor:
+        demo = Demo(options, config_file, config, supervisor)
+        demo.start()
+        if supervisor.is_stopping:
+            return 130
+        print(f"The plant sends {options.history} of history, then live. Look at it:")
+        print(f"  http://127.0.0.1:{options.port}/assets    the asset graph, checks and plots")
+        for query in _QUERIES:
+            print(f'  {Path(sys.executable).parent}/secchi --config {config_file} sql "{query}"')
+        print("Ctrl-C ends it and every process of it.", flush=True)
+        if options.duration is not None:
+            return run_bounded(demo)
+        demo.watch(lambda: False)
+        print()
+        return 0
+
+
+def main() -> int:
+    """Parses the command line and runs the demo."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(".secchi/demo"), help="emptied at the start")
+    parser.add_argument("--duration", type=float, help="seconds of live data; without it the demo runs until Ctrl-C")
+    parser.add_argument("--rate", type=float, default=200.0, help="live readings a second")
+    parser.add_argument("--history", default="6h", help="readings from so long ago are sent first")
+    parser.add_argument("--port", type=int, default=3000, help="port of the web UI")
+    parser.add_argument("--mqtt-port", type=int, default=18830)
+    parser.add_argument("--snmp-port", type=int, default=20161, help="first of four ports")
+    try:
+        return run(Options(**vars(parser.parse_args())))
+    except SecchiError as error:
+        print(f"secchi demo: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The process of a Dagster run: its context, and a lock that says that it lives.
+
+Dagster's code server notices within a second that a run's process is gone. It cannot when it died with it (power loss,
+SIGKILL of everything): such a run would stand as started for ever and hold the next one. So each run holds a lock file
+``<lakehouse>/runs/<run id>`` while it works; a file that nobody holds tells of a run that is dead.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from pipelines.config import Config
+from resources.errors import SecchiError
+
+if TYPE_CHECKING:
+    from pipelines.context import Context
+
+IN_FLIGHT = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+@contextmanager
+def open_run(config: Config, run_id: str) -> Iterator["Context"]:
+    """Opens the lakehouse for a run and holds the run's lock meanwhile.
+
+    Raises:
+        dagster.Failure: with the one line of a ``SecchiError``.
+    """
+    from pipelines.context import open_context
+
+    try:
+        context = open_context(config, run_id)
+        with _alive(_folder(config), run_id):
+            yield context
+    except SecchiError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _folder(config: Config) -> Path:
+    return config.lakehouse.path / "runs"
+
+
+@contextmanager
+def _alive(folder: Path, run_id: str) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    draft, path = folder / f".{run_id}.{os.getpid()}", folder / run_id
+    lock = os.open(draft, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Locked before it can be seen, so that a file without a holder always means a dead process.
+        draft.rename(path)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def fail_dead_runs(instance: dg.DagsterInstance, config: Config) -> list[str]:
+    """Reports runs as failed whose process is gone, and removes their lock files; returns their ids."""
+    failed = []
+    for path in sorted(_folder(config).glob("[!.]*")):
+        if _is_held(path):
+            continue
+        run = instance.get_run_by_id(path.name)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, "The process of this run is gone; what it had committed stands.")
+            failed.append(run.run_id)
+        path.unlink(missing_ok=True)
+    return failed
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        lock = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True  # its run has just ended
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def in_flight(instance: dg.DagsterInstance, job: str) -> str | None:
+    """The run of a job that is queued or working, in words; None if there is none."""
+    records = instance.get_run_records(dg.RunsFilter(job_name=job, statuses=list(IN_FLIGHT)), limit=1)
+    if not records:
+        return None
+    run = records[0].dagster_run
+    return f"run {run.run_id[:8]} of {job} is {run.status.value.lower().replace('_', ' ')}"

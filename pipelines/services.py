@@ -1,0 +1,107 @@
+"""The processes that make up a running Secchi: collectors, Dagster's code server, its daemon and its web server."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+from pipelines.config import CONFIG_VARIABLE, Config
+from pipelines.up import Child
+
+_LOCATION = "pipelines.definitions"
+_SOCKET_PATH_BYTES = 100  # sockaddr_un takes 107
+
+
+def children(config: Config, config_path: Path | None, host: str, port: int) -> Iterator[Child]:
+    """The processes of a configuration, in the order in which they are started.
+
+    One code server loads the definitions, for the web server and the daemon alike.
+    """
+    home = dagster_home(config)
+    code = _socket_path(home)
+    environment = child_environment(config_path, home)
+    if config.mqtt or config.snmp.targets:
+        yield Child("collect", [sys.executable, "-m", "pipelines.cli", "-v", "collect"], environment)
+    workspace = _write_workspace(home, code)
+    serve = ["api", "grpc", "--socket", str(code), "-m", _LOCATION, "--location-name", _LOCATION]
+    serve += ["--use-python-environment-entry-point", "--empty-working-directory", "--log-level", "warning"]
+    yield Child("code", [sys.executable, "-m", "dagster", *serve], environment, listens(code))
+    daemon = ["run", "-w", str(workspace), "--log-level", "warning"]
+    yield Child("daemon", [sys.executable, "-m", "dagster._daemon", *daemon], environment)
+    web = ["-w", str(workspace), "-h", host, "-p", str(port), "--dagster-log-level", "warning"]
+    yield Child("web", [sys.executable, "-m", "dagster_webserver", *web], environment, listens((host, port)))
+
+
+def check(config_path: Path | None) -> int:
+    """Runs ``secchi check`` in a process of its own; returns its exit code.
+
+    What it imports would stay in the memory of a supervisor that has no use for it.
+    """
+    command = [sys.executable, "-m", "pipelines.cli", *(["--config", str(config_path)] if config_path else []), "check"]
+    environment = {**os.environ, **_our_code()}
+    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+
+
+def dagster_home(config: Config) -> Path:
+    """DAGSTER_HOME of a lakehouse, made if needed, with the instance settings that come with the package."""
+    home = config.lakehouse.path.resolve() / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    wanted, path = files("pipelines").joinpath("dagster.yaml").read_text(), home / "dagster.yaml"
+    if not path.exists() or path.read_text() != wanted:
+        path.write_text(wanted)
+    return home
+
+
+def child_environment(config_path: Path | None, home: Path) -> dict[str, str]:
+    """What a child is told: the configuration, Dagster's home, and where our code is and is not looked for."""
+    added = {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+    named = config_path or os.environ.get(CONFIG_VARIABLE) or "secchi.toml"
+    if config_path or os.environ.get(CONFIG_VARIABLE) or Path(named).exists():
+        added[CONFIG_VARIABLE] = str(Path(named).absolute())
+    return {**added, **_our_code()}
+
+
+def _our_code() -> dict[str, str]:
+    """Variables by which Python finds our packages, and not a folder "assets" where the user happens to stand."""
+    root = Path(__file__).resolve().parents[1]
+    if root.name == "site-packages":
+        return {"PYTHONSAFEPATH": "1"}
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+
+
+def _socket_path(home: Path) -> Path:
+    """The code server's socket: the same place every time, because Dagster keeps the state of sensors by it."""
+    path = home / "code.sock"
+    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+        name = f"secchi-{os.getuid()}-{sha256(os.fsencode(home)).hexdigest()[:16]}"
+        folder = Path(tempfile.gettempdir()) / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / "code.sock"
+    return path
+
+
+def _write_workspace(home: Path, code: Path) -> Path:
+    path = home / "workspace.yaml"
+    server = f"{{host: localhost, socket: '{code}', location_name: {_LOCATION}}}"
+    path.write_text(f"load_from:\n  - grpc_server: {server}\n")
+    return path
+
+
+def listens(address: Path | tuple[str, int]) -> Callable[[], bool]:
+    """Returns what tells whether somebody listens at a socket's path, or at a host and port."""
+
+    def probe() -> bool:
+        family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
+        if isinstance(address, tuple) and ":" in address[0]:
+            family = socket.AF_INET6
+        with socket.socket(family, socket.SOCK_STREAM) as client:
+            client.settimeout(1)
+            return client.connect_ex(str(address) if isinstance(address, Path) else address) == 0
+
+    return probe

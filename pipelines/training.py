@@ -1,0 +1,193 @@
+"""Training of the anomaly model: the newest final windows become a model in the store, and their snapshot is kept."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from assets.table import Table
+from pipelines.config import Config
+from pipelines.run_process import open_run
+from resources.errors import ConfigurationError, SecchiError, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from pipelines.context import Context
+
+MODEL = "sensor_windows"
+"""Name of the model in the store and in the declarations of the tables that use it."""
+
+MODEL_KEY = dg.AssetKey(["ml", "sensor_window_model"])
+_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+_TAG_ATTEMPTS = 8
+
+
+class NotEnoughWindowsError(SecchiError):
+    """There are too few final windows to learn from; they come with time."""
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training did.
+
+    Attributes:
+        model_id: the stored model.
+        snapshot: Iceberg snapshot of the windows that it learned from.
+        tag: the tag that keeps that snapshot.
+        windows: final windows that were read.
+        rows: windows that the model was fitted on: those of series with enough of them.
+        series: series that the model knows.
+        features: names of the model's inputs.
+        seconds: how long it took.
+    """
+
+    model_id: str
+    snapshot: int
+    tag: str
+    windows: int
+    rows: int
+    series: int
+    features: tuple[str, ...]
+    seconds: float
+
+
+def windows_table(tables: Mapping[str, Table]) -> Table:
+    """The table that the model learns from: the input of those that use it."""
+    users = [table for table in tables.values() if table.model == MODEL]
+    if not users:
+        raise ConfigurationError(f"model {MODEL}: no declared table uses it")
+    return users[0].inputs[0]
+
+
+def has_enough_windows(context: "Context") -> bool:
+    """Whether there are ``ml.min_windows`` final windows."""
+    from resources.lakehouse import Among
+
+    table, least = windows_table(context.tables), context.config.ml.min_windows
+    if not context.lakehouse.exists(table.stored):
+        return False
+    context.lakehouse.table(table.stored, refresh=True)
+    final = Among("is_final", [True])
+    files = context.lakehouse.files(table.stored, final)
+    if sum(file.record_count for file in files) < least:
+        return False
+    return context.lakehouse.read_files(table.stored, files, final, columns=["is_final"]).height >= least
+
+
+def has_model(context: "Context") -> bool:
+    """Whether there is a model that this version can use."""
+    from resources.model_store import ModelRefusedError
+
+    try:
+        return context.models.latest(MODEL) is not None
+    except ModelRefusedError:
+        return False
+
+
+def train_if_needed(context: "Context") -> str | None:
+    """Trains when there is no usable model and there are enough windows; returns the new model's id, else None."""
+    if has_model(context) or not has_enough_windows(context):
+        return None
+    try:
+        return train(context).model_id
+    except NotEnoughWindowsError:
+        return None  # enough windows, but no series has enough of them
+
+
+def train(context: "Context") -> TrainingReport:
+    """Fits a model on the newest final windows, stores it and makes it the current one.
+
+    Raises:
+        NotEnoughWindowsError: there are fewer than ``ml.min_windows``, or no series has enough of them.
+    """
+    from ml.isolation_forest import fit
+    from resources.model_store import Training
+
+    began, settings = time.monotonic(), context.config.ml
+    table, trained_at = windows_table(context.tables), context.clock()
+    snapshot, windows = _newest_final(context, table)
+    if snapshot is None or windows.height < settings.min_windows:
+        raise NotEnoughWindowsError(
+            f"{table.identifier}: {windows.height} final windows; a model needs ml.min_windows = {settings.min_windows}"
+        )
+    parameters: dict[str, Any] = {"trees": settings.trees, "false_alarm_rate": settings.false_alarm_rate}
+    try:
+        model = fit(windows, seed=settings.seed, **parameters)
+    except ValueError as error:
+        raise NotEnoughWindowsError(f"{table.identifier}: {error}") from error
+    tag = f"model-{trained_at:%Y%m%dT%H%M%SZ}"  # the store's id of the model begins with the same time
+    _tag(context, table, snapshot, tag)
+    training = Training(snapshot, tag, trained_at, settings.seed, model.trained_rows, model.features, parameters)
+    model_id = context.models.save(MODEL, model.forest, model.baselines, training)
+    known, seconds = model.baselines.height, time.monotonic() - began
+    return TrainingReport(model_id, snapshot, tag, windows.height, model.trained_rows, known, model.features, seconds)
+
+
+def _newest_final(context: "Context", table: Table) -> tuple[int | None, pl.DataFrame]:
+    """The table's snapshot and its newest final windows, ``ml.max_windows`` at the most."""
+    from resources.lakehouse import Among, Ranges
+
+    lakehouse, most, time_column = context.lakehouse, context.config.ml.max_windows, str(table.time)
+    snapshot = lakehouse.table(table.stored, refresh=True).current_snapshot()
+    if snapshot is None:
+        return None, pl.DataFrame(schema=table.schema)
+    final = Among("is_final", [True])
+    starts = lakehouse.read(table.stored, final, columns=[time_column]).to_series()
+    if len(starts) <= most:
+        return snapshot.snapshot_id, lakehouse.read(table.stored, final)
+    newest = Ranges(time_column, [(starts.top_k(most).min(), _FAR)])
+    rows = lakehouse.read(table.stored, final, newest)
+    return snapshot.snapshot_id, rows.sort(time_column, *table.key, descending=True).head(most)
+
+
+def _tag(context: "Context", table: Table, snapshot: int, tag: str) -> None:
+    """Tags a snapshot; maintenance never expires a tagged one.
+
+    Raises:
+        SourceUnavailableError: other commits came between every time.
+    """
+    from pyiceberg.exceptions import CommitFailedException
+
+    for _ in range(_TAG_ATTEMPTS):
+        iceberg = context.lakehouse.table(table.stored, refresh=True)
+        try:
+            iceberg.manage_snapshots().create_tag(snapshot, tag).commit()
+        except CommitFailedException:
+            continue
+        return
+    raise SourceUnavailableError(f"{table.identifier}: {_TAG_ATTEMPTS} attempts to tag a snapshot met another writer")
+
+
+def training_asset(config: Config, windows: dg.AssetKey) -> dg.AssetsDefinition:
+    """The model as an asset: materializing it trains a new one."""
+
+    @dg.asset(
+        key=MODEL_KEY,
+        deps=[windows],
+        description="The isolation forest that judges the windows of every sensor, with a threshold for each series. "
+        "It learns from the newest final windows; their snapshot is tagged and kept, so a score can be traced to them.",
+        kinds={"scikitlearn", "polars"},
+        owners=["team:telemetry"],
+        group_name="ml",
+        pool="upkeep",
+    )
+    def sensor_window_model(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        with open_run(config, context.run_id) as lakehouse:
+            report = train(lakehouse)
+        return dg.MaterializeResult(
+            metadata={
+                "rows": report.rows,
+                "windows": report.windows,
+                "series": report.series,
+                "features": list(report.features),
+                "seconds": round(report.seconds, 3),
+                "model_id": report.model_id,
+                "snapshot": str(report.snapshot),
+                "tag": report.tag,
+            }
+        )
+
+    return sensor_window_model

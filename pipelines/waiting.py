@@ -1,0 +1,78 @@
+"""What waits in quarantine, and asking for it again."""
+
+import json
+from collections.abc import Sequence
+from uuid import uuid4
+
+import polars as pl
+
+from assets.ops.requests import requests
+from assets.quarantine.records import records
+from pipelines.context import Context
+from resources.errors import CommitConflictError
+from resources.lakehouse import Among, Commit
+
+_COLUMNS = ("record_id", "stage", "source", "reason", "message", "stream", "sequence", "row", "quarantined_at")
+_PRODUCER = "secchi replay"
+_ATTEMPTS = 5
+
+
+def waiting_records(context: Context, stage: str | None = None, reason: str | None = None) -> pl.DataFrame:
+    """The records that no replay has taken yet, without their bytes, newest first."""
+    if not context.lakehouse.exists(records.stored):
+        return pl.DataFrame(schema={name: records.schema[name] for name in _COLUMNS})
+    where = [Among(name, [value]) for name, value in (("stage", stage), ("reason", reason)) if value]
+    rows = context.lakehouse.read(records.stored, *where, columns=[*_COLUMNS, "replayed_by"])
+    waiting = rows.filter(pl.col("replayed_by").is_null()).drop("replayed_by")
+    return waiting.sort("quarantined_at", "record_id", descending=[True, False])
+
+
+def counts(waiting: pl.DataFrame) -> pl.DataFrame:
+    """Records of each stage and reason, the most first: ``stage, reason, records, oldest, newest``."""
+    grouped = waiting.group_by("stage", "reason").agg(
+        records=pl.len(), oldest=pl.col("quarantined_at").min(), newest=pl.col("quarantined_at").max()
+    )
+    return grouped.sort("records", "stage", "reason", descending=[True, False, False])
+
+
+def raw_bytes(context: Context, record_ids: Sequence[str]) -> dict[str, bytes]:
+    """The bytes of some records as they came."""
+    where = Among("record_id", list(record_ids))
+    rows = context.lakehouse.read(records.stored, where, columns=["record_id", "raw"])
+    return dict(rows.iter_rows())
+
+
+def request_replay(context: Context, table: str, reason: str | None) -> str:
+    """Asks a silver table to take its waiting records again, all or those of one reason; returns the request's id.
+
+    Raises:
+        CommitConflictError: other requests were made at the same time, again and again.
+    """
+    request_id = str(uuid4())
+    row = pl.DataFrame(
+        {
+            "request_id": [request_id],
+            "table_name": [table],
+            "kind": ["replay"],
+            "selection": [json.dumps({"reason": reason})],
+            "requested_at": [context.clock()],
+        }
+    )
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            _append_request(context, request_id, row)
+            break
+        except CommitConflictError:
+            if not left:
+                raise
+    return request_id
+
+
+def _append_request(context: Context, request_id: str, row: pl.DataFrame) -> None:
+    stored = requests.stored
+    head = context.lakehouse.head(stored)
+    marker = head.markers.get(_PRODUCER, {})
+    files = context.lakehouse.write(stored, row, head.batch_id + 1)
+    summary = {"secchi.run_id": context.run_id}
+    to = {"request": request_id}
+    context.lakehouse.commit_once(Commit(stored, _PRODUCER, marker, to, head.batch_id + 1, files, (), summary))

@@ -1,0 +1,339 @@
+import pickle
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assets.calculation import Aggregation, built_in, built_in_names, calculation
+from assets.expressions import open_sandbox
+from assets.silver.sensor_readings import sensor_readings
+from assets.table import Table
+from resources.errors import ConfigurationError
+from resources.lakehouse import Partition
+from tests.assets.golden import cases, plain, read_expected, read_input
+
+_TABLES = {sensor_readings.identifier: sensor_readings}
+_SERIES = ("site_id", "device_id", "sensor_id", "unit")
+_READ = {name: sensor_readings.schema[name] for name in (*_SERIES, "observed_at", "measurement")}
+_START = datetime(2024, 10, 19, 4, 35, tzinfo=UTC)
+
+
+def _definition(**changes: Any) -> dict[str, Any]:
+    definition = {
+        "name": "readings_5m",
+        "description": "One row a sensor and five minutes.",
+        "from": "silver.sensor_readings",
+        "by": ["site_id", "device_id", "sensor_id"],
+        "window": {"kind": "tumbling", "size": "5m"},
+        "lateness": "2m",
+        "aggregate": {"readings": "count()"},
+        **changes,
+    }
+    return {key: value for key, value in definition.items() if value is not None}
+
+
+def _built(**changes: Any) -> Table:
+    return calculation(_definition(**changes), _TABLES, "secchi.toml")
+
+
+def _computed(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    assert isinstance(table.function, Aggregation)
+    return table.function(rows)
+
+
+def _rows(*readings: tuple[float, float | None], **columns: Any) -> pl.DataFrame:
+    """Readings of one series: seconds after the start, and the measurement."""
+    constant = {"site_id": 101, "device_id": 1, "sensor_id": 7, "unit": "BAR", "received_at": _START, "stream": "s"}
+    made = [
+        {**constant, "observed_at": _START + timedelta(seconds=at), "measurement": value, "sequence": 1, "row": row}
+        for row, (at, value) in enumerate(readings)
+    ]
+    return pl.DataFrame([{**row, **columns} for row in made], sensor_readings.schema)
+
+
+def _value(expression: str, rows: pl.DataFrame, **changes: Any) -> Any:
+    return _computed(_built(aggregate={"found": expression}, **changes), rows)["found"].to_list()
+
+
+@pytest.mark.parametrize("case", cases("sensor_windows_1m"), ids=lambda case: case.name)
+def test_golden_case(case: Path) -> None:
+    windows = _computed(built_in("sensor_windows_1m"), read_input(case, _READ))
+    assert plain(windows, "row") == read_expected(case)
+
+
+def test_declaration_is_that_of_a_table_in_python() -> None:
+    table = _built(aggregate={"p95": "quantile(measurement, 0.95)", "readings": "count()"}, where="unit = 'BAR'")
+    columns = {c.name: c for c in table.columns}
+    by = ["site_id", "device_id", "sensor_id"]
+    assert list(columns)[:7] == [*by, "window_start", "window_end", "p95", "readings"]
+    assert list(columns)[7:] == ["is_final", "revision", "corrected_at", "batch_id"]
+    assert (table.identifier, table.inputs) == ("gold.readings_5m", (sensor_readings,))
+    assert (table.key, table.series, table.time) == ((*by, "window_start"), tuple(by), "window_start")
+    assert table.window is not None
+    assert (table.window.size, table.window.lateness) == (timedelta(minutes=5), timedelta(minutes=2))
+    assert table.partitions == (Partition("window_start", "day"),)
+    assert columns["p95"].dtype == pl.Float64
+    assert columns["p95"].description == "`quantile(measurement, 0.95)` where unit = 'BAR'"
+    assert columns["p95"].lineage == ("silver.sensor_readings.measurement", "silver.sensor_readings.unit")
+    assert columns["window_start"].lineage == ("silver.sensor_readings.observed_at",)
+    assert columns["site_id"].lineage == ("silver.sensor_readings.site_id",)
+    assert columns["readings"].required
+    assert not columns["p95"].required
+
+
+def test_result_has_the_declared_types() -> None:
+    expressions = {
+        "whole": "sum(sensor_id)",
+        "exact": "sum(sensor_id)::bigint",
+        "decimal": "sum(1.5)",
+        "small": "max(sensor_id::tinyint)",
+        "text": "max(unit)",
+        "truth": "bool_or(measurement > 2)",
+        "day": "min(observed_at)::date",
+        "moment": "max(observed_at)",
+        "naive": "max(observed_at)::timestamp",
+        "delay_seconds": "max(epoch(received_at - observed_at))",
+    }
+    table = _built(aggregate=expressions)
+    windows = _computed(table, _rows((0, 1.0), (1, 3.0)))
+    assert dict(windows.schema) == {name: table.schema[name] for name in windows.columns}
+    assert windows.drop("site_id", "device_id", "sensor_id", "window_start", "window_end").row(0) == (
+        *(14.0, 14, 3.0, 7, "BAR", True, _START.date(), _START + timedelta(seconds=1), _START + timedelta(seconds=1)),
+        0.0,
+    )
+    assert dict(_computed(table, _rows()).schema) == dict(windows.schema)
+
+
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ("first(measurement)", 3.0),
+        ("last(measurement)", None),
+        ("FIRST(Measurement)", 3.0),
+        ("first(measurement order by measurement desc nulls last)", 9.0),
+        ("last(measurement order by unit)", None),
+        ("string_agg(measurement::int::text, '-')", "3-9-1"),
+        ("string_agg(distinct unit, ',' order by unit)", "BAR"),
+        ("count(measurement)", 3),
+        ("avg(measurement) filter (where measurement > 2)", 6.0),
+        ("max(measurement) - min(measurement)", 8.0),
+        ("quantile(measurement, 0.5)", 3.0),
+        ("percentile_cont(0.25) within group (order by measurement)", 2.0),
+        ("case when count() > 3 then 'many' else 'few' end", "many"),
+        ("sum(if(measurement between 2 and 4, 1, 0))::bigint", 1),
+        ("max(extra->>'$.quality')", None),
+        ("stddev(measurement) / nullif(0 * count(), 0)", None),
+    ],
+)
+def test_expression_over_a_window(expression: str, found: object) -> None:
+    assert _value(expression, _rows((4, None), (1, 3.0), (3, 1.0), (2, 9.0))) == [found]
+
+
+def test_condition_leaves_out_rows_and_windows_without_rows() -> None:
+    rows = _rows((0, 1.0), (1, 5.0), (300, 1.0), (600, 7.0))
+    windows = _computed(_built(where="measurement > 2 and unit in ('BAR', 'A')"), rows)
+    assert windows["window_start"].to_list() == [_START, _START + timedelta(minutes=10)]
+    assert windows["readings"].to_list() == [1, 1]
+
+
+def test_ties_in_time_are_ordered_by_key() -> None:
+    """Two series of the input in one series of the calculation: their readings of one moment keep an order."""
+    rows = pl.concat(
+        _rows((0, value), unit=unit, row=row) for value, unit, row in ((1.0, "A", 2), (2.0, "B", 0), (3.0, "C", 1))
+    )
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        assert _value("first(measurement)", rows[order]) == [2.0]
+        assert _value("last(measurement)", rows[order]) == [1.0]
+
+
+def _many(groups: int, each: int, seed: int) -> pl.DataFrame:
+    """Measurements of so many magnitudes that a sum depends on its order."""
+    random = np.random.default_rng(seed)
+    count = groups * each
+    index = np.arange(count)
+    return pl.DataFrame(
+        {
+            "site_id": np.full(count, 1),
+            "device_id": index % groups % 7,
+            "sensor_id": index % groups,
+            "unit": np.full(count, "A"),
+            "observed_at": 1729312500000000 + index // groups * 7_000_000,
+            "measurement": random.normal(0, 1, count) * 10.0 ** random.integers(-8, 8, count),
+        },
+        _READ,
+    )
+
+
+def _bits(windows: pl.DataFrame) -> pl.DataFrame:
+    floats = [name for name, dtype in windows.schema.items() if dtype == pl.Float64]
+    return windows.with_columns(pl.Series(n, windows[n].fill_null(1e-300).to_numpy().view("int64")) for n in floats)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40), st.data())
+def test_same_rows_give_the_same_bits_in_any_order_and_company(
+    seed: int, groups: int, each: int, data: st.DataObject
+) -> None:
+    table, rows = built_in("sensor_windows_1m"), _many(groups, each, seed)
+    expected = _bits(_computed(table, rows))
+    shuffled = rows.sample(fraction=1, shuffle=True, seed=seed)
+    assert _bits(_computed(table, shuffled)).equals(expected)
+    chosen = data.draw(st.sets(st.integers(0, groups - 1), min_size=1))
+    alone = _bits(_computed(table, shuffled.filter(pl.col("sensor_id").is_in(chosen))))
+    assert alone.equals(expected.filter(pl.col("sensor_id").is_in(chosen)))
+
+
+@pytest.mark.parametrize(("groups", "each"), [(200_000, 2), (20_000, 17)])
+def test_many_windows_at_once_give_the_bits_of_each_alone(groups: int, each: int) -> None:
+    """DuckDB may spread a large group-by over several hash tables; no window may be summed in two parts."""
+    table, rows = built_in("sensor_windows_1m"), _many(groups, each, 1)
+    every = _bits(_computed(table, rows))
+    for first in range(0, groups, groups // 8):
+        part = pl.col("sensor_id").is_between(first, first + 99)
+        assert _bits(_computed(table, rows.filter(part))).equals(every.filter(part))
+
+
+def test_comparison_of_bits_bites() -> None:
+    rows = _many(1, 40, 2)
+    forwards, backwards = rows["measurement"].to_list(), rows["measurement"].reverse().to_list()
+    assert sum(forwards) != sum(backwards)
+
+
+def test_function_can_be_sent_to_a_worker() -> None:
+    table = built_in("sensor_windows_1m")
+    assert pickle.loads(pickle.dumps(table.function)) == table.function
+
+
+def test_sandbox_has_no_files() -> None:
+    with open_sandbox() as connection:
+        with pytest.raises(duckdb.PermissionException):
+            connection.sql(f"select * from read_text('{Path(__file__)}')")
+        with pytest.raises(duckdb.InvalidInputException):
+            connection.execute("set enable_external_access = true")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "5m"}, "calculation '5m': name must match pattern '^[a-z][a-z0-9_]*$', got '5m'"),
+        ({"name": None}, "calculation None: name is missing"),
+        ({"description": None}, "description is missing"),
+        ({"colour": 1}, "colour is not a known key"),
+        (
+            {"from": "silver.sensor_reading"},
+            "from: 'silver.sensor_reading' is no table; did you mean 'silver.sensor_readings'? "
+            "there are silver.sensor_readings",
+        ),
+        ({"from": "bronze.mqtt_messages"}, "from: 'bronze.mqtt_messages' is no table"),
+        ({"by": []}, "by must have at least 1 item"),
+        ({"by": ["site_id"]}, "by must name 'device_id', which tells senders of silver.sensor_readings apart"),
+        (
+            {"by": ["site_id", "device_id", "sensor"]},
+            "by names 'sensor', which is no column: did you mean 'sensor_id'?",
+        ),
+        ({"by": ["site_id", "device_id", "batch_id"]}, "by names 'batch_id', which is no column"),
+        ({"window": {"kind": "sliding", "size": "1m"}}, "kind is not available yet: must be 'tumbling', got 'sliding'"),
+        ({"window": {"kind": "session", "size": "1m"}}, "kind is not available yet: must be 'tumbling', got 'session'"),
+        ({"window": {"kind": "hopping", "size": "1m"}}, "window.kind must be 'tumbling', got 'hopping'"),
+        ({"window": {"kind": "tumbling"}}, "window.size is missing"),
+        ({"window": {"kind": "tumbling", "size": "soon"}}, "window.size must be a duration like '30s'"),
+        ({"window": {"kind": "tumbling", "size": "0s"}}, "window.size must be at least 1 ms, got 0 s"),
+        ({"lateness": -1}, "lateness must not be negative, got -1 s"),
+        ({"aggregate": {}}, "aggregate must have at least 1 item"),
+        ({"aggregate": {"N": "count()"}}, "aggregate.N must match pattern"),
+        ({"aggregate": {"n": 3}}, "aggregate.n must be a valid string, got 3"),
+        ({"aggregate": {"revision": "count()"}}, "aggregate may not be named 'revision'"),
+        ({"aggregate": {"site_id": "count()"}}, "aggregate.site_id has the name of a column in by; choose another"),
+        ({"where": "measurement"}, "where must be a condition, got 'measurement', which is DOUBLE"),
+        ({"where": "count() > 1"}, "where: Binder Error: WHERE clause cannot contain aggregates"),
+        (
+            {"where": "unit = (select 'BAR')"},
+            "where must be an expression over the table's columns, but has a subquery",
+        ),
+        ({"where": "unit = 'BAR') or (1 = 1"}, "where is no SQL expression: syntax error"),
+    ],
+)
+def test_mistake_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        _built(**changes)
+    assert str(error.value).startswith("secchi.toml: calculation ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("mean(measurment)", "names 'measurment', which is no column: did you mean 'measurement'? there are site_id,"),
+        ("max(batch_id)", "names 'batch_id', which is no column"),
+        ("max(__position)", "names '__position', which is no column"),
+        ("max(input.measurement)", "names 'input.measurement', which is no column"),
+        ("current_timestamp", "names 'current_timestamp', which is no column"),
+        ("sum(", "is no SQL expression: syntax error"),
+        ("count(); drop table input", "is no SQL expression"),
+        ("count(); select 1", "must be one SQL expression"),
+        ("count(), 1", "must be one SQL expression"),
+        ("count() from input", "must be one SQL expression"),
+        ("count() limit 1", "must be one SQL expression"),
+        ("count() having true", "must be one SQL expression"),
+        ("count() union select 1", "must be one SQL expression"),
+        ("distinct count()", "must be one SQL expression"),
+        ("count() as n", "must be an expression without AS"),
+        ("(select 1)", "but has a subquery"),
+        ("*", "but has a star"),
+        ("columns('m.*')", "but has a star"),
+        ("#1", "but has a column number"),
+        ("$1", "but has a parameter"),
+        ("sum(measurement) over ()", "but has a window function"),
+        ("max(list_transform([1], x -> x + 1)[1])", "but has a lambda or the arrow ->"),
+        ("max(unit collate nocase)", "but has a collation"),
+        ("random()", "uses the function 'random', which is unknown, or its result does not depend on its arguments"),
+        ("now()", "uses the function 'now'"),
+        ("reservoir_quantile(measurement, 0.5)", "uses the function 'reservoir_quantile'"),
+        ("read_text('secchi.toml')", "uses the function 'read_text'"),
+        ("getenv('HOME')", "uses the function 'getenv'"),
+        ("current_setting('threads')", "uses the function 'current_setting'"),
+        ("main.sum(measurement)", "uses the function 'sum'"),
+        ("unnest([1])", "uses the function 'unnest'"),
+        ("string_agg(distinct unit, ',')", "must give string_agg(DISTINCT ...) an order"),
+        ("measurement", 'Binder Error: column "measurement" must appear in the GROUP BY clause'),
+        ("list(measurement)", "must give a number, text, boolean or time, got 'list(measurement)', which is DOUBLE[]"),
+        ("max(received_at - observed_at)", "which is INTERVAL"),
+    ],
+)
+def test_mistake_in_an_expression_is_named(expression: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        _built(aggregate={"found": expression})
+    assert str(error.value).startswith("secchi.toml: calculation 'readings_5m': aggregate.found")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_built_in_is_made_once() -> None:
+    assert "sensor_windows_1m" in built_in_names()
+    assert built_in("sensor_windows_1m") is built_in("sensor_windows_1m")
+    assert built_in("sensor_windows_1m").partitions == (Partition("window_start", "hour"),)
+
+
+def test_definition_reads_as_toml() -> None:
+    document = tomllib.loads(
+        """
+        [[calculation]]
+        name = "hot_ovens_10m"
+        description = "Ovens above 300 degrees"
+        from = "silver.sensor_readings"
+        where = "unit_canonical = 'celsius' and measurement > 300"
+        by = ["site_id", "device_id"]
+        window = {kind = "tumbling", size = "10m"}
+        lateness = "2m"
+        aggregate = {readings = "count()", hottest_celsius = "max(measurement)"}
+        """
+    )
+    assert calculation(document["calculation"][0], _TABLES, "secchi.toml").identifier == "gold.hot_ovens_10m"

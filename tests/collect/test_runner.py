@@ -1,0 +1,201 @@
+import asyncio
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.collect.mqtt import SOURCE
+from pipelines.collect.runner import _supervise, collect, status_path
+from pipelines.config import Config, LakehouseConfig, MqttBroker, parse_config
+from resources.errors import ConfigurationError
+from resources.landing import read_segment, recover_streams, sealed_segments
+from tests.collect.mosquitto import mosquitto, publish
+from tests.services import free_port
+
+PROCESS = """
+import logging, sys
+from pathlib import Path
+from pipelines.collect.runner import run_collectors
+from pipelines.config import load_config
+logging.basicConfig(level=logging.INFO)
+sys.exit(run_collectors(load_config(Path(sys.argv[1]))))
+"""
+
+
+def write_config(folder: Path, port: int) -> Path:
+    path = folder / "secchi.toml"
+    path.write_text(f'[[mqtt]]\nname = "factory"\nport = {port}\ntopics = ["test/#"]\nreconnect_min = "50ms"\n')
+    return path
+
+
+@contextmanager
+def collectors(config: Path) -> Iterator["subprocess.Popen[str]"]:
+    """The collector process; it is killed at the end if it still runs."""
+    command = [sys.executable, "-c", PROCESS, str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    path = status_path(folder / "data")
+    status: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return status
+
+
+def is_connected(folder: Path, process: "subprocess.Popen[str]") -> bool:
+    status = status_of(folder)
+    return bool(status.get("pid") == process.pid and status["mqtt"]["factory"]["connected"])
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.02)
+
+
+def landed(root: Path) -> list[bytes]:
+    return [p for s in sealed_segments(root, SOURCE) for p in read_segment(s.path)[0]["payload"].to_pylist()]
+
+
+def recovered(root: Path) -> list[bytes]:
+    recover_streams(root, SOURCE)
+    return landed(root)
+
+
+def test_a_process_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+    landing, expected = tmp_path / "data" / "landing", [b"%05d" % n for n in range(5000)]
+    with mosquitto(tmp_path / "broker", max_inflight=20) as broker:
+        config = write_config(tmp_path, broker.port)
+        publishing = threading.Thread(target=publish, args=(broker.port, expected))
+        with collectors(config) as first:
+            wait_until(lambda: is_connected(tmp_path, first))
+            time.sleep(0.2)
+            publishing.start()
+            wait_until(lambda: sum(p.stat().st_size for p in landing.rglob("*.arrows")) > 20_000)
+            first.kill()
+            first.wait()
+        publishing.join()
+        before = recovered(landing)
+        assert 0 < len(before) < len(expected), "it was killed in the middle"
+        with collectors(config) as second:
+            wait_until(lambda: set(landed(landing)) >= set(expected))
+            second.terminate()
+            assert second.wait(10) == 0
+    assert set(landed(landing)) == set(expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    with mosquitto(tmp_path / "broker") as broker, collectors(write_config(tmp_path, broker.port)) as process:
+        wait_until(lambda: is_connected(tmp_path, process))
+        time.sleep(0.2)
+        publish(broker.port, [b"a", b"b"])
+        wait_until(lambda: status_of(tmp_path)["landing"][SOURCE]["durable"] == 2)
+        process.send_signal(number)
+        assert process.wait(3) == 0
+        assert process.stderr
+        lines = process.stderr.read().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["INFO"], "one line: connected"
+    status = status_of(tmp_path)
+    assert status["mqtt"]["factory"] == {
+        "connected": False,
+        "received": 2,
+        "durable": 2,
+        "reconnects": 0,
+        "last_error": None,
+    }
+    assert status["landing"] == {SOURCE: {"received": 2, "durable": 2, "writable": True}}
+    assert status["snmp"] == {}
+    assert status["started_at"] <= status["updated_at"]
+    assert landed(tmp_path / "data" / "landing") == [b"a", b"b"]
+
+
+def test_only_one_process_collects_for_a_lakehouse(tmp_path: Path) -> None:
+    config = Config(
+        lakehouse=LakehouseConfig(path=tmp_path), mqtt=[MqttBroker(name="a", port=free_port(), topics=["t"])]
+    )
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        first = asyncio.create_task(collect(config, stop))
+        await asyncio.sleep(0.1)
+        with pytest.raises(ConfigurationError, match=r"another process collects for .*collectors\.lock is locked"):
+            await collect(config, stop)
+        stop.set()
+        await first
+        await collect(config, stop)
+
+    asyncio.run(scenario())
+
+
+def test_a_lakehouse_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = Config(
+        lakehouse=LakehouseConfig(path=tmp_path / "file"), mqtt=[MqttBroker(name="a", port=1, topics=["t"])]
+    )
+    with pytest.raises(ConfigurationError, match=r"lakehouse\.path: cannot write"):
+        asyncio.run(collect(config, asyncio.Event()))
+
+
+def test_nothing_to_collect_is_said(tmp_path: Path) -> None:
+    config = Config(lakehouse=LakehouseConfig(path=tmp_path))
+    with pytest.raises(ConfigurationError, match=r"neither \[\[mqtt\]\] nor \[\[snmp\.targets\]\]"):
+        asyncio.run(collect(config, asyncio.Event()))
+
+
+def test_each_source_has_a_landing_stream_of_its_own(tmp_path: Path) -> None:
+    document = {
+        "lakehouse": {"path": str(tmp_path)},
+        "mqtt": [{"name": "a", "port": free_port(), "topics": ["t"]}],
+        "snmp": {
+            "modules": {"system": {"get": ["1.3.6.1.2.1.1.3.0"]}},
+            "targets": [
+                {"host": "127.0.0.1", "port": free_port(), "modules": ["system"], "timeout": 0.1, "retries": 0}
+            ],
+        },
+    }
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(collect(parse_config(document), stop))
+        await asyncio.sleep(0.2)
+        streams = sorted(str(p.relative_to(tmp_path / "landing").parent) for p in (tmp_path / "landing").glob("*/*/*"))
+        stop.set()
+        await running
+        assert streams == ["mqtt_messages/mqtt", "snmp_varbinds/snmp"]
+
+    asyncio.run(scenario())
+    status = json.loads(status_path(tmp_path).read_text())
+    assert set(status["landing"]) == {"mqtt_messages", "snmp_varbinds"}
+    assert len(status["snmp"]) == 1
+
+
+def test_a_collector_that_fails_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipelines.collect.runner._RESTART_MIN", 0.01)
+    runs = 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ZeroDivisionError("a fault")
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(_supervise("mqtt collector factory", run, asyncio.Event()))
+    assert runs == 3
+    assert [r.message.split(";")[0] for r in caplog.records] == ["mqtt collector factory failed"] * 2
