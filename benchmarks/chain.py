@@ -1,4 +1,4 @@
-"""make bench-chain: from the first landing byte to the last gold commit, beside two DuckDB statements on the same readings.
+"""make bench-chain: from the first landing byte to the last gold commit, beside two DuckDB statements.
 
 A child process hands the readings to the collector's own group commit; this process carries them through every layer as
 micro-batches. The clock runs from the child's first record to the last gold commit; imports are excluded on both sides.
@@ -6,13 +6,13 @@ micro-batches. The clock runs from the child's first record to the last gold com
 
 import argparse
 import asyncio
+import gc
 import json
 import multiprocessing
 import resource
 import shutil
 import tempfile
 import time
-from datetime import UTC, datetime
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def land(root: Path, source: Path, ready: Event, go: Event, started: "multiproce
         runner = asyncio.create_task(commit.run())
         started.put(time.monotonic())
         for i, (topic, payload) in enumerate(lines):
-            commit.put(("factory", topic, 1, False, payload, datetime.now(UTC)))
+            commit.put(("factory", topic, 1, False, payload, time.time_ns() // 1000))
             if i % 500 == 0:
                 await asyncio.sleep(0)
                 await commit.wait_writable()
@@ -60,6 +60,7 @@ def land(root: Path, source: Path, ready: Event, go: Event, started: "multiproce
         await commit.aclose()
 
     lines = [(t, p.encode()) for t, p in (line.rstrip("\n").split("\t", 1) for line in source.open())]
+    gc.freeze()  # the list is not the collector's
     ready.set()
     go.wait()
     asyncio.run(collect())

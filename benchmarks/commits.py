@@ -5,7 +5,6 @@ query before with after, and the bytes on disk with the live bytes.
 """
 
 import argparse
-
 import random
 import shutil
 import statistics
@@ -46,9 +45,11 @@ class Sender:
 
     @property
     def now_ms(self) -> int:
+        """Event time of the next row."""
         return int(END.timestamp() * 1000) + self.sent // SENSORS * self.step_ms
 
     def batch(self) -> list[tuple[str, str]]:
+        """Topic and payload of the rows of the next batch."""
         rows = []
         for i in range(BATCH_ROWS * 98 // 100):
             at = self.now_ms
@@ -83,6 +84,7 @@ def base(count: int, step_ms: int) -> pl.DataFrame:
 
 
 def land_base(stream: LandingStream, count: int, step_ms: int) -> None:
+    """Lands the base in sealed segments."""
     rows = base(count, step_ms).select(
         broker=pl.lit("factory"),
         topic="topic",

@@ -15,7 +15,7 @@ from pipelines.housekeeping import HOUSEKEEPING
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key
 from pipelines.quality import EXPECTATIONS
 from pipelines.run_process import fail_dead_runs, in_flight
-from pipelines.training import MODEL_KEY, has_enough_windows, has_model
+from pipelines.training import MODEL_KEY, has_model, is_ready
 from resources.errors import ConfigurationError, SecchiError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 HOUSEKEEPING_SCHEDULE = "17 * * * *"
 
 _FIRST_DELAY, _LONGEST_DELAY, _MOST_FAILURES = 5.0, 300.0, 8
+_TRAINING_PAUSE = 600.0
 _LONGEST_RUN = 3600
 """Seconds that a run may go on beyond what it is meant to: Dagster ends it then."""
 
@@ -57,7 +58,7 @@ def _job(
 
 @dataclass(frozen=True)
 class Failures:
-    """The failed runs of micro-batches since the last good one: how many, when the last ended, which tables failed."""
+    """The failed runs of a job since the last good one: how many, when the last ended, which tables failed."""
 
     count: int = 0
     ended_at: float = 0.0
@@ -71,9 +72,9 @@ class Failures:
         return now >= self.ended_at + delay
 
 
-def recent_failures(instance: dg.DagsterInstance) -> Failures:
-    """Looks at the last runs of the job."""
-    ended = dg.RunsFilter(job_name=MICRO_BATCH, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
+def recent_failures(instance: dg.DagsterInstance, job: str = MICRO_BATCH) -> Failures:
+    """Looks at the last runs of a job."""
+    ended = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
     records = instance.get_run_records(ended, limit=_MOST_FAILURES)
     count = 0
     for record in records:
@@ -173,11 +174,14 @@ def first_model_sensor(config: Config) -> dg.SensorDefinition:
     def first_model(context: dg.SensorEvaluationContext) -> Evaluation:
         if busy := in_flight(context.instance, "training"):
             return dg.SkipReason(busy)
+        if time.time() < recent_failures(context.instance, "training").ended_at + _TRAINING_PAUSE:
+            return dg.SkipReason("the last training failed a while ago; it is tried again later")
         try:
             if has_model(opened()):
                 return dg.SkipReason("there is a model")
-            if not has_enough_windows(opened()):
-                return dg.SkipReason(f"fewer than {config.ml.min_windows} final windows (ml.min_windows)")
+            if not is_ready(opened()):
+                least = config.ml.min_windows
+                return dg.SkipReason(f"fewer than {least} final windows (ml.min_windows), or too few in most series")
         except SecchiError as error:
             return dg.SkipReason(str(error))
         return dg.RunRequest()

@@ -1,4 +1,4 @@
-"""Which parsed rows are new: the first of a key in landing order stays, an equal one is a duplicate, another is a conflict."""
+"""Which parsed rows are new: the first of a key stays, an equal one is a duplicate, another is a conflict."""
 
 from dataclasses import dataclass
 

@@ -225,7 +225,7 @@ def _changed_rows(
 def _replace(
     context: Context, table: Table, fresh: pl.DataFrame, files: Sequence[tuple[DataFile, pl.DataFrame]], batch_id: int
 ) -> tuple[list[DataFile], list[DataFile]]:
-    """Writes the fresh rows and rewrites the files that held their predecessors; those neighbours keep their batch_id."""
+    """Writes the fresh rows and rewrites the files that held their predecessors; neighbours keep their batch_id."""
     key = list(table.key)
     parts = [fresh.with_columns(pl.lit(batch_id, pl.Int64).alias(BATCH_ID))]
     replaced = []

@@ -119,8 +119,8 @@ def _files(instance: dg.DagsterInstance) -> list[Path]:
 
 
 def _vacuum(file: Path) -> bool:
-    """Gives a file's free pages back when they are many; readers and writers wait meanwhile, seconds at the most."""
-    with closing(sqlite3.connect(file, timeout=5, isolation_level=None)) as connection:
+    """Gives a file's free pages back when they are many; writers wait meanwhile, seconds at the most."""
+    with closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as connection:
         free, pages, size = (_pragma(connection, name) for name in ("freelist_count", "page_count", "page_size"))
         if free * size < _VACUUM_BYTES or free < pages * _VACUUM_SHARE:
             return False
@@ -150,8 +150,8 @@ def housekeeping_asset(config: Config) -> dg.AssetsDefinition:
         pool="upkeep",
     )
     def housekeeping(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        with open_run(config, context.run_id):
-            cleaned = clean(context.instance, config.maintenance.keep_runs_for, datetime.now(UTC), context.run_id)
+        with open_run(config, context.run.run_id):
+            cleaned = clean(context.instance, config.maintenance.keep_runs_for, datetime.now(UTC), context.run.run_id)
         return dg.MaterializeResult(metadata=vars(cleaned))
 
     return housekeeping

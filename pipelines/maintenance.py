@@ -1,6 +1,7 @@
 """Upkeep of the tables: compaction, retention, snapshot expiry, sweep. Safe beside running batches and at any kill.
 
-Every change is one Iceberg commit that loses against a batch; files are deleted only after no retained snapshot holds them.
+Every change is one Iceberg commit that loses against a batch; files are deleted only when no retained
+snapshot holds them.
 """
 
 import logging
@@ -47,7 +48,7 @@ class Upkeep:
 
 def maintain(context: Context, on_table: Callable[[Upkeep], None] = lambda _: None) -> list[Upkeep]:
     """Compacts, drops, expires and sweeps every table that exists; one that fails does not stop the others."""
-    record_batches(context, [t for t in context.tables.values() if t.layer != "ops"])
+    record_batches(context)
     reports = []
     for table in context.tables.values():
         if not context.lakehouse.exists(table.stored):
@@ -67,7 +68,7 @@ def maintain(context: Context, on_table: Callable[[Upkeep], None] = lambda _: No
 
 
 def compact(context: Context, table: Table) -> int:
-    """Merges small files within a partition, similar sizes first; rows keep their batch_id. Returns the files merged."""
+    """Merges small files within a partition, similar sizes first; rows keep their batch_id. Returns their number."""
     context.lakehouse.table(table.stored, refresh=True)
     groups: dict[tuple[Any, ...], list[DataFile]] = defaultdict(list)
     for file in context.lakehouse.files(table.stored):
@@ -88,7 +89,7 @@ def compact(context: Context, table: Table) -> int:
 
 
 def _similar(files: Iterable[DataFile]) -> list[DataFile]:
-    """The smallest files up to one that outweighs all before it: each row is rewritten a logarithmic number of times."""
+    """The smallest files up to one that outweighs all before it: a row is rewritten a logarithmic number of times."""
     chosen: list[DataFile] = []
     size = rows = 0
     for file in sorted(files, key=lambda f: f.file_size_in_bytes):

@@ -27,6 +27,7 @@ _STEPS: dict[str, Callable[[Context, Table], TableResult]] = {
     "gold": run_gold,
 }
 _REPLANS = 5
+_RECORD_EVERY = 30.0
 _FIRST_DELAY, _LONGEST_DELAY = 5.0, 300.0
 
 
@@ -43,6 +44,8 @@ class MicroBatches:
     only: Collection[str] | None = None
     _failures: dict[str, int] = field(default_factory=dict)
     _retry_at: dict[str, float] = field(default_factory=dict)
+    _has_unrecorded: bool = True
+    _recorded_at: float = field(default_factory=time.monotonic)
 
     def run_once(self) -> list[TableResult]:
         """One micro-batch through all (or the chosen) tables; returns what was done to each."""
@@ -60,9 +63,15 @@ class MicroBatches:
             if result.error:
                 failed.add(table.identifier)
             results.append(result)
-        if any(r.did_work for r in results):
-            record_batches(self.context, [t for t in self.context.tables.values() if t.layer != "ops"])
+        self._record(any(r.did_work for r in results))
         return results
+
+    def _record(self, did_work: bool) -> None:
+        """Copies what was committed to ops.batches: now and then, and when there is nothing else to do."""
+        self._has_unrecorded |= did_work
+        if self._has_unrecorded and (not did_work or time.monotonic() - self._recorded_at >= _RECORD_EVERY):
+            record_batches(self.context)
+            self._has_unrecorded, self._recorded_at = False, time.monotonic()
 
     def _run(self, table: Table) -> TableResult:
         try:
@@ -118,14 +127,14 @@ def is_behind(context: Context) -> str | None:
     return None
 
 
-def record_batches(context: Context, tables: list[Table]) -> None:
-    """Copies the commits that ops.batches does not have yet from the tables' snapshot summaries."""
+def record_batches(context: Context) -> None:
+    """Copies the commits that ops.batches does not have yet from the snapshot summaries of all but the ops tables."""
     stored = batches.stored
     head = context.lakehouse.head(stored)
     marker = head.markers.get(stored.identifier, {})
     rows, to = [], dict(marker)
-    for table in tables:
-        if not context.lakehouse.exists(table.stored):
+    for table in context.tables.values():
+        if table.layer == "ops" or not context.lakehouse.exists(table.stored):
             continue
         for snapshot in context.lakehouse.table(table.stored).metadata.snapshots:
             summary = snapshot.summary

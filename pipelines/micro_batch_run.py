@@ -219,6 +219,7 @@ def _last_events(run: dg.AssetExecutionContext, report: Report) -> Iterator[dg.M
 
 
 def _fail(run: dg.AssetExecutionContext, errors: Mapping[str, str]) -> NoReturn:
-    run.instance.add_run_tags(run.run_id, {FAILED_TABLES: ",".join(sorted(errors))})
-    line = "; ".join(f"{table}: {error}" for table, error in sorted(errors.items()))
+    run.instance.add_run_tags(run.run.run_id, {FAILED_TABLES: ",".join(sorted(errors))})
+    told = (error if error.startswith(table) else f"{table}: {error}" for table, error in sorted(errors.items()))
+    line = "; ".join(told)
     raise dg.Failure(line, metadata=dict(errors), allow_retries=False)

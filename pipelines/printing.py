@@ -24,8 +24,8 @@ def console(*, to_stderr: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Format, title: str | None = None) -> None:
-    """Prints rows in the order given; only a table has a title."""
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Format) -> None:
+    """Prints rows in the order given."""
     if form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
@@ -33,13 +33,13 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Form
     elif form == "json":
         _print_json(columns, rows)
     else:
-        console().print(rich_table(columns, rows, title))
+        console().print(rich_table(columns, rows))
 
 
-def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table of the rows; numbers stand at the right."""
     cells = [list(row) for row in rows]
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for i, name in enumerate(columns):
         is_number = any(isinstance(row[i], int | float | Decimal) and not isinstance(row[i], bool) for row in cells)
         table.add_column(Text(printable(name)), justify="right" if is_number else "left", overflow="fold")
@@ -61,6 +61,11 @@ def age(seconds: float | None) -> str:
         if abs(seconds) >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def counted(count: int, one: str) -> str:
+    """A number with its noun: 1 record, 2 records, 2 batches."""
+    return f"{count} {one}{'' if count == 1 else 'es' if one.endswith('ch') else 's'}"
 
 
 def size(count: int) -> str:

@@ -20,8 +20,7 @@ BATCH_ROWS = 600_000
 """Bronze rows of one silver batch at the most (more only if one bronze batch is larger)."""
 
 LATE_SHARE = 0.05
-"""An hour with a smaller share of a batch is late: its rows go to a file of their own, so that the other files keep tight
-time ranges."""
+"""An hour with a smaller share of a batch is late: its rows get a file of their own, so the others keep tight ranges."""
 
 _POSITION = ["stream", "sequence", "row"]
 _REQUESTS = requests.identifier

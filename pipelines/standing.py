@@ -16,6 +16,7 @@ from assets.table import Table
 from pipelines.context import Context
 from pipelines.gold_step import due_windows
 from pipelines.micro_batch import streaming_tables
+from pipelines.printing import counted
 from resources.duckdb import stored_tables
 from resources.lakehouse import Head, Ranges, StoredTable
 from resources.landing import sealed_segments
@@ -79,24 +80,20 @@ def _backlog(context: Context, table: Table, heads: dict[str, Head]) -> str | No
     if table.layer == "bronze":
         segments = sealed_segments(context.landing, table.name)
         waiting = sum(segment.sequence > marker.get(segment.stream, 0) for segment in segments)
-        return _counted(waiting, "segment", "segments") if waiting else None
+        return counted(waiting, "segment") if waiting else None
     behind = [
-        f"{_counted(count, 'batch', 'batches')} of {source.identifier}"
+        f"{counted(count, 'batch')} of {source.identifier}"
         for source in table.inputs
         if (count := heads.get(source.identifier, Head()).batch_id - marker.get(source.identifier, 0)) > 0
     ]
     if asked := _requests(context, table, heads, marker.get(requests.identifier, 0)):
-        behind.append(_counted(asked, "request", "requests"))
+        behind.append(counted(asked, "request"))
     if not behind and table.layer == "gold" and {table.identifier, watermarks.identifier} <= heads.keys():
         due = due_windows(context, table).height
-        behind += [f"{_counted(due, 'window', 'windows')} due"] if due else []
+        behind += [f"{counted(due, 'window')} due"] if due else []
     if behind and table.model and context.models.current(table.model) is None:
         behind.append(f"waits for the model {table.model}")
     return ", ".join(behind) or None
-
-
-def _counted(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
 
 
 def _requests(context: Context, table: Table, heads: dict[str, Head], taken: int) -> int:

@@ -62,8 +62,9 @@ def windows_table(tables: Mapping[str, Table]) -> Table:
     return users[0].inputs[0]
 
 
-def has_enough_windows(context: "Context") -> bool:
-    """Whether there are ``ml.min_windows`` final windows."""
+def is_ready(context: "Context") -> bool:
+    """Whether there are ``ml.min_windows`` final windows, and in most series enough to tell what is usual."""
+    from ml.features import MIN_WINDOWS
     from resources.lakehouse import Among
 
     table, least = windows_table(context.tables), context.config.ml.min_windows
@@ -74,7 +75,9 @@ def has_enough_windows(context: "Context") -> bool:
     files = context.lakehouse.files(table.stored, final)
     if sum(file.record_count for file in files) < least:
         return False
-    return context.lakehouse.read_files(table.stored, files, final, columns=["is_final"]).height >= least
+    rows = context.lakehouse.read_files(table.stored, files, final, columns=table.series)
+    usual = rows.group_by(table.series).len()["len"].median()
+    return rows.height >= least and float(str(usual)) >= MIN_WINDOWS
 
 
 def has_model(context: "Context") -> bool:
@@ -89,12 +92,12 @@ def has_model(context: "Context") -> bool:
 
 def train_if_needed(context: "Context") -> str | None:
     """Trains when there is no usable model and there are enough windows; returns the new model's id, else None."""
-    if has_model(context) or not has_enough_windows(context):
+    if has_model(context) or not is_ready(context):
         return None
     try:
         return train(context).model_id
     except NotEnoughWindowsError:
-        return None  # enough windows, but no series has enough of them
+        return None  # enough windows, but their values are missing
 
 
 def train(context: "Context") -> TrainingReport:
@@ -175,7 +178,7 @@ def training_asset(config: Config, windows: dg.AssetKey) -> dg.AssetsDefinition:
         pool="upkeep",
     )
     def sensor_window_model(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        with open_run(config, context.run_id) as lakehouse:
+        with open_run(config, context.run.run_id) as lakehouse:
             report = train(lakehouse)
         return dg.MaterializeResult(
             metadata={

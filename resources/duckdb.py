@@ -1,7 +1,7 @@
-"""DuckDB over the lakehouse: a view for each table, over the files of its current snapshot. Nothing is written through it.
+"""DuckDB over the lakehouse: a view a table, over the files of its current snapshot. Nothing is written through it.
 
 DuckDB itself may touch no file system at all. It reads through ``_PlannedFiles``, which knows the planned files of each
-table and opens them for reading only; DuckDB's own ``allowed_directories`` would let ``COPY ... TO`` replace data files.
+table and opens them for reading only. DuckDB's own ``allowed_directories`` lets ``COPY ... TO`` replace a data file.
 """
 
 import atexit
@@ -31,7 +31,7 @@ _NO_FIELD = 1_000_000  # ids from here on are in no file: the column reads as nu
 
 
 class _SharedReader:
-    """A file in which each thread has a position of its own: DuckDB's threads share it, and seek and read are two calls."""
+    """A file in which each thread has its own position: DuckDB's threads share it, and seek and read are two calls."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream, self._size = stream, stream.size()

@@ -1,7 +1,8 @@
 """A FileIO for local warehouses whose files are durable when they are closed.
 
-pyiceberg calls no fsync. A commit's data files, manifests and metadata must survive a power cut before the catalog points at
-them, so every output stream fsyncs its file and the directory entry on close; the catalog is swapped only after that.
+pyiceberg calls no fsync. A commit's data files, manifests and metadata must survive a power cut before the catalog
+points at them, so every output stream fsyncs its file and the directory entry on close; the catalog is swapped only
+after that.
 """
 
 import os

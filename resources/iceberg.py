@@ -1,4 +1,4 @@
-"""The parts of pyiceberg that are private or missing, in one place; pinned, and held by tests/resources/test_iceberg.py."""
+"""What is private or missing in pyiceberg, in one place; pinned, and held by tests/resources/test_iceberg.py."""
 
 import io
 import uuid
@@ -24,10 +24,10 @@ ROW_GROUP_ROWS = 65_536
 
 
 def write_data_file(table: Table, frame: pl.DataFrame) -> DataFile:
-    """Writes one Parquet file of rows that share a partition, with Iceberg field ids and statistics, and returns its entry.
+    """Writes one Parquet file of rows that share a partition, with Iceberg field ids and statistics; returns its entry.
 
-    The name is random, so a second attempt never meets the first one's file. Rows are written in the order given; small row
-    groups let a reader skip by event time.
+    The name is random, so a second attempt never meets the first one's file. Rows are written in the order given; small
+    row groups let a reader skip by event time.
     """
     metadata = table.metadata
     schema = metadata.schema()
@@ -76,8 +76,8 @@ def metadata_location(catalog: SqlCatalog, layer: str, name: str) -> str | None:
 class ReplaceFiles(_OverwriteFiles):
     """An overwrite snapshot that keeps the manifest list short.
 
-    pyiceberg's own overwrite carries along manifests that hold nothing but deleted entries, and never merges: the list would
-    grow by two with every commit.
+    pyiceberg's own overwrite carries along manifests that hold nothing but deleted entries, and never merges: the list
+    would grow by two with every commit.
     """
 
     def __init__(self, transaction: Transaction, table: Table, summary: dict[str, str]) -> None:

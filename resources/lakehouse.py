@@ -1,6 +1,6 @@
 """Storage: Iceberg tables behind one catalog, read as polars frames, written by one fenced commit.
 
-A table's progress lives in the table: the property ``secchi.batch_id`` (number of the last commit that changed rows) and one
+A table's progress lives in the table: the property ``secchi.batch_id`` (number of its last commit) and one
 ``secchi.marker.<producer>`` a producer (JSON, input → position). ``commit_once`` moves data, batch_id and marker in one
 transaction, and only from the place where the plan found them.
 """
@@ -12,21 +12,22 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThan, Or
 from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, visit_pyarrow
-from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
-from pyiceberg.types import LongType
 from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform, Transform
+from pyiceberg.types import LongType
 from sqlalchemy.exc import SQLAlchemyError
 
 from resources.durable_io import local_path
@@ -51,6 +52,7 @@ _TABLE_PROPERTIES = {
 }
 _COMMIT_ATTEMPTS = 8
 _RECENT_BYTES = 256 * 2**20
+_PLANS_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _or(left: BooleanExpression, right: BooleanExpression) -> BooleanExpression:
 
 
 def coalesce(ranges: Iterable[tuple[Any, Any]], most: int = 24) -> list[tuple[Any, Any]]:
-    """Joins ranges that touch, then the closest ones until at most ``most`` are left: a superset that is cheap to test."""
+    """Joins ranges that touch, then the closest ones until ``most`` are left: a superset that is cheap to test."""
     joined: list[tuple[Any, Any]] = []
     for low, high in sorted(ranges):
         if joined and low <= joined[-1][1]:
@@ -134,7 +136,7 @@ def coalesce(ranges: Iterable[tuple[Any, Any]], most: int = 24) -> list[tuple[An
         return joined
     gaps = sorted(range(1, len(joined)), key=lambda i: joined[i][0] - joined[i - 1][1], reverse=True)
     cuts = [0, *sorted(gaps[: most - 1]), len(joined)]
-    return [(joined[a][0], joined[b - 1][1]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(joined[a][0], joined[b - 1][1]) for a, b in pairwise(cuts)]
 
 
 def changes(after: int, until: int) -> Ranges:
@@ -180,6 +182,7 @@ class Lakehouse:
         )
         self._tables: dict[str, Table] = {}
         self._recent: OrderedDict[str, pl.DataFrame] = OrderedDict()
+        self._planned: OrderedDict[tuple[str, str], list[DataFile]] = OrderedDict()
 
     # --- tables ------------------------------------------------------------------------------------------------
 
@@ -235,11 +238,16 @@ class Lakehouse:
         table = self.table(stored)
         if table.current_snapshot() is None:
             return []
-        predicate = reduce(And, (w.iceberg() for w in where), AlwaysTrue())  # type: ignore[arg-type]
-        tasks = list(table.scan(row_filter=predicate).plan_files())
-        if any(task.delete_files for task in tasks):
-            raise SchemaMismatchError(f"{stored.identifier}: has row-level deletes, which Secchi never writes")
-        return [task.file for task in tasks]
+        question = (str(table.metadata_location), repr(where))
+        if question not in self._planned:
+            predicate = reduce(And, (w.iceberg() for w in where), AlwaysTrue())  # type: ignore[arg-type]
+            tasks = list(table.scan(row_filter=predicate).plan_files())
+            if any(task.delete_files for task in tasks):
+                raise SchemaMismatchError(f"{stored.identifier}: has row-level deletes, which Secchi never writes")
+            self._planned[question] = [task.file for task in tasks]
+            if len(self._planned) > _PLANS_KEPT:
+                self._planned.popitem(last=False)
+        return self._planned[question]
 
     def read(self, stored: StoredTable, *where: Where, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows of ``where`` with the declared types, in no particular order."""
@@ -265,6 +273,8 @@ class Lakehouse:
 
     def batch_within(self, stored: StoredTable, after: int, head: int, most_rows: int) -> int:
         """The last batch_id of a range (after, it] that holds at most ``most_rows`` rows, but at least one batch."""
+        if after >= head:
+            return head
         field_id = self.table(stored, refresh=True).schema().find_field(BATCH_ID).field_id
         rows, until = 0, after
         counted = sorted(

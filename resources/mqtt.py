@@ -115,7 +115,7 @@ def _in_daemon_thread(function: Callable[[], object]) -> "asyncio.Future[None]":
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
-    def settle(error: OSError | None) -> None:
+    def settle(error: Exception | None) -> None:
         if future.done():
             return
         if error:
@@ -124,10 +124,10 @@ def _in_daemon_thread(function: Callable[[], object]) -> "asyncio.Future[None]":
             future.set_result(None)
 
     def run() -> None:
-        error = None
+        error: Exception | None = None
         try:
             function()
-        except OSError as caught:
+        except (OSError, ValueError) as caught:
             error = caught
         with suppress(RuntimeError):  # the loop is closed: the process is ending
             loop.call_soon_threadsafe(settle, error)
@@ -139,8 +139,8 @@ def _in_daemon_thread(function: Callable[[], object]) -> "asyncio.Future[None]":
 class MqttConnection:
     """One connection: ``open`` it, ``read`` until it ends, ``acknowledge`` what is durable, ``close`` it.
 
-    ``on_message`` is called for each PUBLISH, ``on_refused`` with the topic filter and the reason for each subscription
-    that the broker does not grant.
+    ``on_message`` is called for each PUBLISH, ``on_refused`` with the topic filter and the broker's answer for each
+    subscription that it does not grant as asked.
     """
 
     def __init__(
@@ -196,13 +196,16 @@ class MqttConnection:
             await _in_daemon_thread(self._connect)
         except OSError as error:
             raise SourceUnavailableError(f"{self.broker}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise ConfigurationError(f"{self.broker}: host {self.broker.host!r} is no host name: {error}") from error
         self._attach()
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 while self._connack is None:
                     await self.read()
         except TimeoutError as error:
-            raise SourceUnavailableError(f"{self.broker}: no CONNACK within {_ANSWER_SECONDS:g} s") from error
+            hint = f"does it speak MQTT {self.broker.protocol}?"
+            raise SourceUnavailableError(f"{self.broker}: no CONNACK within {_ANSWER_SECONDS:g} s ({hint})") from error
         self._check_open()
         self._subscribe()
 
@@ -297,8 +300,8 @@ class MqttConnection:
     def _check_open(self) -> None:
         if self._connack is not None and self._connack.is_failure:
             raise SourceUnavailableError(f"{self.broker}: refused: {self._connack}")
-        if self._ended is not None:
-            raise SourceUnavailableError(f"{self.broker}: {self._ended}")
+        if self._ended is not None or self._client.socket() is None:
+            raise SourceUnavailableError(f"{self.broker}: {self._ended or 'closed'}")
 
     @property
     def is_stalled(self) -> bool:
@@ -351,7 +354,9 @@ class MqttConnection:
     def _subscribed(self, _client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
         for topic, reason in zip(self.broker.topics, reasons, strict=False):
             if reason.is_failure:
-                self._on_refused(topic, str(reason))
+                self._on_refused(topic, f"refused: {reason}")
+            elif reason.value < self.broker.qos:
+                self._on_refused(topic, f"only QoS {reason.value} was granted, {self.broker.qos} is asked for")
 
     def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         if message.qos:

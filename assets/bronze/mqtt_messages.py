@@ -14,8 +14,8 @@ mqtt_messages = declare(
     description="""
         One row an MQTT PUBLISH as it was delivered, payload byte for byte.
 
-        Source: the MQTT collector (landing source `mqtt_messages`). A message that the broker delivered twice (QoS 1) stands
-        here twice; silver holds it once.
+        Source: the MQTT collector (landing source `mqtt_messages`). A message that was delivered twice (QoS 1)
+        stands here twice; silver holds it once.
     """,
     landing=RECORD,
     columns=(

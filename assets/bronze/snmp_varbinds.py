@@ -12,7 +12,8 @@ snmp_varbinds = declare(
     layer="bronze",
     name="snmp_varbinds",
     description="""
-        One row a variable binding (varbind) of an answered SNMP poll, its value as the BER content octets of the answer.
+        One row a variable binding (varbind) of an answered SNMP poll, its value as the BER content octets
+        of the answer.
 
         Source: the SNMP collector (landing source `snmp_varbinds`).
     """,

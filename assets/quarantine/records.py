@@ -9,7 +9,8 @@ records = declare(
     layer="quarantine",
     name="records",
     description="""
-        One row a record that a stage could not use, with the reason and the raw bytes. `secchi replay` asks for it again.
+        One row a record that a stage could not use, with the reason and the raw bytes.
+        `secchi replay` asks for it again.
 
         Source: every stage. A record that was brought in by a replay stays here with `replayed_by` set.
     """,

@@ -227,7 +227,11 @@ def _rows(messages: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
 def _parse(messages: pl.DataFrame, *, fast: bool = True) -> Outputs:
     taken = messages.filter(pl.col("topic").str.starts_with(_TOPIC_PREFIX)).with_row_index("index")
     plain = _fast(taken if fast else taken.clear())
-    rest = taken if plain.is_empty() else taken.join(plain, on="index", how="anti", maintain_order="left")
+    rest = (
+        taken.clear()
+        if plain.height == taken.height
+        else taken.join(plain, on="index", how="anti", maintain_order="left")
+    )
     exact, rejects = _exact(rest)
     fields = pl.concat([plain, exact]).sort("index") if exact.height else plain
     accepted = taken if fields.height == taken.height else taken[fields["index"]]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import pyarrow as pa
+
 from resources.errors import SourceUnavailableError
 from resources.landing import LandingStream
 
@@ -44,6 +46,7 @@ class GroupCommit:
         self._max_records, self._max_bytes = max_pending_records, max_pending_bytes
         self._pending: deque[tuple[int, OnDurable | None]] = deque()
         self._pending_bytes = 0
+        self._widest = next(i for i, column in enumerate(stream.schema) if pa.types.is_binary(column.type))
         self._failure: SourceUnavailableError | None = None
         self._turn = asyncio.Lock()
         self._arrived = asyncio.Event()
@@ -65,13 +68,15 @@ class GroupCommit:
 
         A caller that goes on while ``is_writable`` is false makes the process grow.
         """
-        size = sum(len(value) for value in record if isinstance(value, bytes | str))
+        size = len(record[self._widest])
         self._stream.append(record)
         self._pending.append((size, on_durable))
         self._pending_bytes += size
         self.received += 1
-        self._arrived.set()
-        self._note_writable()
+        if not self._arrived.is_set():
+            self._arrived.set()
+        if self._pending_bytes >= self._max_bytes or len(self._pending) >= self._max_records:
+            self._writable.clear()
 
     def request_flush(self) -> None:
         """Asks ``run`` to commit at once, without waiting for it."""

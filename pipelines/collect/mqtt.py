@@ -149,6 +149,6 @@ class MqttCollector:
             self._reported = problem
             logger.warning("%s; trying again within %g s", problem, self._config.reconnect_max.total_seconds())
 
-    def _note_refused(self, topic: str, reason: str) -> None:
-        self._last_error = f"mqtt broker {self._config.name}: subscription to {topic!r} refused: {reason}"
+    def _note_refused(self, topic: str, answer: str) -> None:
+        self._last_error = f"mqtt broker {self._config.name}: subscription to {topic!r}: {answer}"
         logger.warning("%s", self._last_error)

@@ -20,7 +20,7 @@ def command(settings: "Settings") -> None:
     Needs no daemon. Trains the anomaly model where there is none and enough windows are there. The exit code is 1 if
     a table failed.
     """
-    from pipelines.printing import print_rows
+    from pipelines.printing import counted, print_rows
     from resources.errors import SecchiError
 
     if not settings.is_verbose:
@@ -33,7 +33,7 @@ def command(settings: "Settings") -> None:
     if rows:
         print_rows(("table", "rows", "duplicates", "quarantined", "reasons", "batches"), rows, "table")
     done = sum(result.did_work for result in results)
-    click.echo(f"{done} commits in {time.perf_counter() - began:.1f} s." if done else "Nothing was waiting.")
+    click.echo(f"{counted(done, 'commit')} in {time.perf_counter() - began:.1f} s." if done else "Nothing was waiting.")
     errors = {result.table: result.error for result in results if result.error}
     if errors:
         raise SecchiError("; ".join(f"{table}: {error}" for table, error in errors.items()))

@@ -24,7 +24,7 @@ def command(settings: "Settings", reason: str | None, stage: str | None, limit: 
 
     Those that wait for a replay: counted by table and reason, then the newest one by one.
     """
-    from pipelines.printing import print_rows
+    from pipelines.printing import counted, print_rows
     from pipelines.waiting import counts, waiting_records
 
     context = settings.open()
@@ -33,7 +33,8 @@ def command(settings: "Settings", reason: str | None, stage: str | None, limit: 
         click.echo("Nothing waits in quarantine.")
         return
     grouped = counts(waiting)
-    print_rows(grouped.columns, grouped.rows(), "table", title=f"{waiting.height} records wait")
+    click.echo(f"In quarantine: {counted(waiting.height, 'record')}.")
+    print_rows(grouped.columns, grouped.rows(), "table")
     if limit:
         _print_records(context, waiting.head(limit), show_raw)
 
@@ -48,7 +49,8 @@ def _print_records(context: "Context", shown: "pl.DataFrame", show_raw: bool) ->
         raw = raw_bytes(context, shown["record_id"].to_list())
         rows = [(*row, _text(raw[record])) for row, record in zip(rows, shown["record_id"], strict=True)]
         columns.append("raw")
-    print_rows(columns, rows, "table", title=f"the newest {shown.height}")
+    click.echo("The newest:")
+    print_rows(columns, rows, "table")
 
 
 def _text(raw: bytes) -> str:

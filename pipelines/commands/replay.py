@@ -19,6 +19,7 @@ def command(settings: "Settings", table: str | None, reason: str | None) -> None
     For when what was wrong with them is mended. The request is written down; the table itself takes the records with
     its next micro-batch, none of them twice.
     """
+    from pipelines.printing import counted
     from pipelines.waiting import request_replay, waiting_records
 
     context = settings.open()
@@ -30,7 +31,7 @@ def command(settings: "Settings", table: str | None, reason: str | None) -> None
     for stage in sorted(wanted):
         request = request_replay(context, stage, reason)
         click.echo(
-            f"{stage}: asked for {wanted[stage]} records again (request {request}); "
+            f"{stage}: asked for {counted(wanted[stage], 'record')} again (request {request}); "
             "the table takes them with its next micro-batch ('secchi up', or 'secchi process' now)"
         )
     if not wanted:

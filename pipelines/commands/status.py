@@ -39,7 +39,8 @@ def _print_collectors(config: "Config") -> None:
 
     status = _read(status_path(config.lakehouse.path))
     click.echo(f"Collectors: {_liveness(status)}.")
-    rows = [*_mqtt_rows(status.get("mqtt", {})), *_snmp_rows(status.get("snmp", {}))]
+    is_running = bool(status) and _is_alive(int(status["pid"]))
+    rows = [*_mqtt_rows(status.get("mqtt", {}), is_running), *_snmp_rows(status.get("snmp", {}), is_running)]
     if rows:
         print_rows(("collects from", "state", "received", "durable", "failures", "last error"), rows, "table")
     for source, landing in status.get("landing", {}).items():
@@ -77,11 +78,11 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _mqtt_rows(brokers: Mapping[str, Any]) -> list[_Row]:
+def _mqtt_rows(brokers: Mapping[str, Any], is_running: bool) -> list[_Row]:
     return [
         (
             f"mqtt {name}",
-            "connected" if broker["connected"] else "down",
+            ("connected" if broker["connected"] else "down") if is_running else "stopped",
             broker["received"],
             broker["durable"],
             f"{broker['reconnects']} reconnects",
@@ -91,11 +92,11 @@ def _mqtt_rows(brokers: Mapping[str, Any]) -> list[_Row]:
     ]
 
 
-def _snmp_rows(targets: Mapping[str, Any]) -> list[_Row]:
+def _snmp_rows(targets: Mapping[str, Any], is_running: bool) -> list[_Row]:
     return [
         (
             f"snmp {name}",
-            f"down: {', '.join(target['failing'])}" if target["failing"] else "up" if target["polls"] else "not polled",
+            _target_state(target) if is_running else "stopped",
             target["varbinds"],
             None,
             f"{target['failed']} of {target['polls']} polls, {target['timeouts']} timeouts",
@@ -103,6 +104,12 @@ def _snmp_rows(targets: Mapping[str, Any]) -> list[_Row]:
         )
         for name, target in targets.items()
     ]
+
+
+def _target_state(target: Mapping[str, Any]) -> str:
+    if target["failing"]:
+        return f"down: {', '.join(target['failing'])}"
+    return "up" if target["polls"] else "not polled yet"
 
 
 def _print_landing(config: "Config") -> None:

@@ -55,7 +55,7 @@ def steps(row: dict[str, Any]) -> tuple[int, int, int, int]:
 
 
 def test_rate_utilisation_and_name() -> None:
-    samples = [(s, "ifHCInOctets", 1000 + s * 12_500) for s in range(0, 60, 10)]
+    samples: list[Sample] = [(s, "ifHCInOctets", 1000 + s * 12_500) for s in range(0, 60, 10)]
     samples += [(s, "ifHCOutOctets", s * 1_250) for s in range(0, 60, 10)]
     samples += [(0.5, "ifName", "Gi0/3"), (0.5, "ifHighSpeed", 1), (0.5, "ifDescr", "GigabitEthernet0/3")]
     (row,) = rates(frame(samples))
@@ -104,7 +104,7 @@ def test_a_counter_that_went_back_is_a_reset_not_a_wrap() -> None:
 
 @pytest.mark.parametrize("lag", [-0.01, 0, 0.01], ids=["before", "same PDU", "after"])
 def test_a_restart_is_seen_in_sysuptime_although_the_counter_went_on(lag: float) -> None:
-    samples = [(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 9_000_000), (20, "ifHCInOctets", 9_001_000)]
+    samples: list[Sample] = [(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 9_000_000), (20, "ifHCInOctets", 9_001_000)]
     samples += [(lag, "sysUpTime", 500_000), (10 + lag, "sysUpTime", 300), (20 + lag, "sysUpTime", 1300)]
     (row,) = rates(frame(samples))
     assert steps(row) == (1, 0, 1, 1)

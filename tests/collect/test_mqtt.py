@@ -184,11 +184,8 @@ def test_a_restarted_broker_is_found_again(tmp_path: Path, caplog: pytest.LogCap
                 await asyncio.to_thread(broker.start)
                 # Not awaiting the collector: its session, and with it the subscription, outlives the restart.
                 await asyncio.to_thread(publish, broker.port, [b"after"])
-                await until(lambda: payloads_of(landing) == 2)
+                await until(lambda: landing.durable == 2)
                 await until(lambda: collector.status()["reconnects"] == 1)
-
-        def payloads_of(landing: GroupCommit) -> int:
-            return landing.durable
 
         with caplog.at_level(logging.INFO):
             asyncio.run(scenario())
@@ -243,9 +240,13 @@ def test_a_topic_filter_that_is_not_valid_is_named(tmp_path: Path) -> None:
 
 
 class OneIdentifierBroker:
-    """Gives every message the packet identifier 1, drops the first connection, and notes what is acknowledged where."""
+    """Gives every message the packet identifier 1, drops the first connection, and notes what is acknowledged where.
 
-    def __init__(self) -> None:
+    ``granted`` is what it answers to the subscription (SUBACK).
+    """
+
+    def __init__(self, granted: int = 1) -> None:
+        self.granted = granted
         self.acknowledged: list[bytes] = []
         self.drop = asyncio.Event()
 
@@ -255,7 +256,7 @@ class OneIdentifierBroker:
         await reader.read(1000)
         writer.write(b"\x20\x02\x00\x00")
         await reader.read(1000)
-        writer.write(b"\x90\x03\x00\x01\x01" + b"\x32\x08\x00\x03t/a\x00\x01" + b"%d" % number)
+        writer.write(b"\x90\x03\x00\x01%c" % self.granted + b"\x32\x08\x00\x03t/a\x00\x01" + b"%d" % number)
         if number == 0:
             await self.drop.wait()
         else:
@@ -286,3 +287,29 @@ def test_an_acknowledgement_never_goes_out_on_a_later_connection(tmp_path: Path)
 
     asyncio.run(scenario())
     assert [row["payload"] for row in landed(tmp_path)] == [b"0", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("granted", "answer"), [(0x80, "refused: Unspecified error"), (0, "only QoS 0 was granted, 1 is asked for")]
+)
+def test_a_subscription_that_is_not_granted_is_named(tmp_path: Path, granted: int, answer: str) -> None:
+    async def scenario() -> None:
+        broker = OneIdentifierBroker(granted)
+        server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+        async with open_landing(tmp_path) as landing:
+            async with collecting(landing, server.sockets[0].getsockname()[1], topics=["t/#"]) as collector:
+                await until(lambda: landing.durable == 1)
+                assert collector.status()["last_error"] == f"mqtt broker factory: subscription to 't/#': {answer}"
+            broker.drop.set()
+        server.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_host_that_is_no_name_is_said(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_landing(tmp_path) as landing, collecting(landing, 1883, host="a..b") as collector:
+            await until(lambda: collector.status()["last_error"])
+            assert "host 'a..b' is no host name" in collector.status()["last_error"]
+
+    asyncio.run(scenario())

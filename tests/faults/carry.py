@@ -1,6 +1,6 @@
 """Carries micro-batches in a process of its own that kills itself with SIGKILL at a named point.
 
-``python -m tests.faults.carry FOLDER POINT``: see POINTS. The product has no hook for this: the point is patched in here.
+``python -m tests.faults.carry FOLDER POINT``: see POINTS. The product has no hook for it: the point is patched in.
 """
 
 import importlib
@@ -67,17 +67,18 @@ def arm(point: str) -> None:
     elif rest.startswith("commit of "):
         table = rest.removeprefix("commit of ")
         if when == "inside":  # data, manifests and metadata are written; the catalog is not swapped
-            is_it = lambda catalog, metadata, io, path: f"/{table.replace('.', '/')}/" in path and "00000-" not in path  # noqa: E731
-            patch("pyiceberg.catalog.sql:SqlCatalog", "_write_metadata", static_around(is_it))
+            patch("pyiceberg.catalog.sql:SqlCatalog", "_write_metadata", after_metadata_of(table))
         else:
             patch("resources.lakehouse:Lakehouse", "commit_once", around(when, of_table(table)))
 
 
-def static_around(is_it: Callable[..., bool]) -> Callable[[Any], Any]:
+def after_metadata_of(table: str) -> Callable[[Any], Any]:
+    folder = f"/{table.replace('.', '/')}/"
+
     def wrap(original: Any) -> Any:
         def patched(metadata: Any, io: Any, metadata_path: str) -> None:
             original(metadata, io, metadata_path)
-            if is_it(None, metadata, io, metadata_path):
+            if folder in metadata_path and "00000-" not in metadata_path:  # not when the table is made
                 die()
 
         return staticmethod(patched)

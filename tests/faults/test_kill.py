@@ -1,4 +1,4 @@
-"""kill -9 at every named point of a micro-batch; afterwards the tables equal an undisturbed run, and nothing is left over."""
+"""kill -9 at every named point of a micro-batch; afterwards the tables equal an undisturbed run."""
 
 import subprocess
 import sys

@@ -55,7 +55,7 @@ def test_answer_of_a_commit_is_lost(
 def test_two_planners_with_overlapping_ranges(
     tmp_path: Path, reference: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before each commit of one planner another one carries everything: the first meets moved markers and plans again."""
+    """Before each commit of one planner another one carries everything: the first one plans again."""
     plant = filled(tmp_path)
     other = MicroBatches(plant.open())
     original = Lakehouse.commit_once

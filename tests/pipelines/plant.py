@@ -1,4 +1,4 @@
-"""A small plant for tests of the way from landing to gold: readings go in, tables are compared with a one-shot reference."""
+"""A small plant for tests of the way from landing to gold: readings go in, tables are compared."""
 
 import json
 from collections.abc import Iterable, Sequence

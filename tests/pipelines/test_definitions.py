@@ -12,7 +12,10 @@ import dagster as dg
 import pytest
 
 from assets.catalog import load_tables
+from assets.table import Table
+from pipelines import micro_batch
 from pipelines.config import Config, LakehouseConfig, MicroBatchConfig, MqttBroker, SnmpConfig, SnmpModule, SnmpTarget
+from pipelines.context import Context, TableResult
 from pipelines.dagster_assets import (
     landing_key,
     micro_batch_assets,
@@ -24,6 +27,7 @@ from pipelines.dagster_assets import (
 from pipelines.definitions import definitions
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key, has_contract
 from pipelines.run_process import fail_dead_runs, open_run
+from resources.errors import SourceUnavailableError
 from tests.pipelines.plant import Plant, Reading
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +77,7 @@ def test_every_table_is_an_asset_that_explains_itself() -> None:
         schema = node.metadata["dagster/column_schema"]
         assert [c.name for c in schema.columns] == list(table.schema), table.identifier
         assert all(c.description and c.type for c in schema.columns), table.identifier
-        assert node.metadata["dagster/table_name"].value == table.identifier
+        assert node.metadata["dagster/table_name"] == table.identifier
         names = {key.name for key in graph.get_check_keys_for_assets({node.key})}
         wanted = {"contract", "expectations"} if is_carried(table.identifier) else {"expectations"}
         assert names == wanted, table.identifier
@@ -176,8 +180,18 @@ def test_run_carries_what_landed_and_tells_it(tmp_path: Path, instance: dg.Dagst
     assert (told["rows"], told["quarantined"], told["dagster/row_count"]) == (12, 0, 12)
     assert told["bytes"] > 0 and told["batch_id"] == 1
     assert checks(result)[SILVER] and checks(result)[GOLD]
-    assert numbers(result, "gold.interface_rates_1m") == {}
     assert list((plant.folder / "runs").iterdir()) == []
+
+
+def test_second_run_tells_only_of_tables_to_which_something_came(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    plant = Plant(tmp_path / "data")
+    plant.land([Reading(1, 0, 1.5).payload])
+    assert materialize(plant, instance).success
+    plant.land([Reading(1, 1, 1.5).payload])
+    result = materialize(plant, instance)
+    assert numbers(result, SILVER)["dagster/row_count"] == 2
+    assert numbers(result, "silver.snmp_samples") == {}
+    assert checks(result)["silver.snmp_samples"], "promised by the run, so it must have a result"
 
 
 def test_chosen_tables_only(tmp_path: Path, instance: dg.DagsterInstance) -> None:
@@ -210,20 +224,23 @@ def test_failing_table_does_not_hold_the_others(
 ) -> None:
     plant = Plant(tmp_path / "data")
     plant.land([Reading(1, 0, 1.5).payload])
-    # The stored schema of a table that nothing depends on is not what is declared.
-    stored = plant.context.tables["gold.interface_rates_1m"].stored
-    iceberg = plant.context.lakehouse.table(stored)
-    with iceberg.update_schema() as update:
-        update.add_column("left_over", iceberg.schema().find_field("batch_id").field_type)
+    carry_silver = micro_batch._STEPS["silver"]
+
+    def fail(context: Context, table: Table) -> TableResult:
+        if table.identifier == "silver.snmp_samples":
+            raise SourceUnavailableError("silver.snmp_samples: the disk does not answer")
+        return carry_silver(context, table)
+
+    monkeypatch.setitem(micro_batch._STEPS, "silver", fail)
     result = materialize(plant, instance)
     assert not result.success
     assert plant.table(GOLD).height == 1
+    assert numbers(result, GOLD)["rows"] == 1
     (failure,) = [e for e in result.all_events if e.is_step_failure]
     reason = failure.step_failure_data.user_failure_data
-    assert reason is not None and "gold.interface_rates_1m" in str(reason.description)
-    assert "left_over" in str(reason.description)
+    assert reason is not None and reason.description == "silver.snmp_samples: the disk does not answer"
     run = instance.get_run_by_id(result.run_id)
-    assert run is not None and run.tags[FAILED_TABLES] == "gold.interface_rates_1m"
+    assert run is not None and run.tags[FAILED_TABLES] == "silver.snmp_samples"
 
 
 def test_run_goes_on_until_nothing_comes(tmp_path: Path, instance: dg.DagsterInstance) -> None:
@@ -283,4 +300,4 @@ def status(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunSta
 
 def micro_batch_job(config: Config) -> dg.JobDefinition:
     asset = micro_batch_assets(config, TABLES)
-    return dg.Definitions(assets=[asset]).get_implicit_global_asset_job_def()
+    return dg.Definitions(assets=[asset]).resolve_implicit_global_asset_job_def()

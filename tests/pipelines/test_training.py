@@ -1,0 +1,147 @@
+"""Training: what it learns from, the snapshot that it keeps, and that the scores can be computed with its model."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from assets.table import Table
+from pipelines.config import ModelConfig
+from pipelines.maintenance import expire
+from pipelines.micro_batch_run import asset_key
+from pipelines.training import (
+    MODEL,
+    MODEL_KEY,
+    NotEnoughWindowsError,
+    has_model,
+    is_ready,
+    train,
+    train_if_needed,
+    training_asset,
+    windows_table,
+)
+from tests.pipelines.plant import Plant, Reading
+
+MINUTES = 40
+GOLD, SCORES = "gold.sensor_windows_1m", "gold.anomaly_scores"
+SMALL = ModelConfig(min_windows=2 * MINUTES, trees=10)
+
+
+def plant_with_windows(folder: Path, minutes: int = MINUTES, settings: ModelConfig = SMALL) -> Plant:
+    """Two sensors, one reading every 20 s, all windows final."""
+    plant = Plant(folder, {"ml": settings})
+    plant.land(
+        Reading(sensor, second, (second * 7919 + sensor) % 101 / 10).payload
+        for second in range(0, minutes * 60, 20)
+        for sensor in (0, 1)
+    )
+    plant.drain()
+    plant.now += timedelta(hours=1)
+    plant.drain()
+    return plant
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Plant:
+    plant = plant_with_windows(tmp_path_factory.mktemp("trained"))
+    assert is_ready(plant.context) and not has_model(plant.context)
+    assert train_if_needed(plant.context) is not None
+    return plant
+
+
+def windows(plant: Plant) -> Table:
+    return windows_table(plant.context.tables)
+
+
+def test_model_can_be_traced_to_a_tagged_snapshot(trained: Plant) -> None:
+    model = trained.context.models.latest(MODEL)
+    assert model is not None
+    refs = trained.context.lakehouse.table(windows(trained).stored, refresh=True).refs()
+    assert refs[model.training.tag].snapshot_id == model.training.snapshot
+    assert model.training.tag.removeprefix("model-") == model.model_id.split("-")[0]
+    assert model.training.rows == 2 * MINUTES
+    assert model.training.parameters["trees"] == 10
+
+
+def test_no_second_training_is_needed(trained: Plant) -> None:
+    assert train_if_needed(trained.context) is None
+
+
+def test_scores_are_computed_with_the_trained_model(trained: Plant) -> None:
+    trained.drain()
+    scores = trained.table(SCORES)
+    model = trained.context.models.latest(MODEL)
+    assert model is not None
+    assert scores.height == 2 * MINUTES
+    assert scores["model_id"].unique().to_list() == [model.model_id]
+    assert scores["score"].is_not_null().all()
+
+
+def test_tagged_snapshot_outlives_expiry(tmp_path: Path) -> None:
+    plant = plant_with_windows(tmp_path)
+    report = train(plant.context)
+    for second in range(4):
+        plant.land([Reading(0, 60 * (MINUTES + second), 1.0).payload])
+        plant.drain()
+    plant.now += timedelta(days=365)
+    context = plant.open()
+    settings = context.config.maintenance.model_copy(update={"keep_snapshots": 1})
+    context.config = context.config.model_copy(update={"maintenance": settings})
+    table = windows(plant)
+    expired, _ = expire(context, table)
+    iceberg = context.lakehouse.table(table.stored, refresh=True)
+    left = {s.snapshot_id for s in iceberg.metadata.snapshots}
+    assert expired > 0 and report.snapshot in left
+    kept = iceberg.scan(snapshot_id=report.snapshot).to_arrow()
+    assert pl.DataFrame(kept).filter("is_final").height == report.windows == 2 * MINUTES
+
+
+def test_only_the_newest_windows_are_learned_from(tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"max_windows": 70, "min_windows": 10})
+    plant = plant_with_windows(tmp_path, settings=settings)
+    report = train(plant.context)
+    assert (report.windows, report.rows, report.series) == (70, 70, 2)
+
+
+def test_too_few_windows_are_told(tmp_path: Path) -> None:
+    plant = plant_with_windows(tmp_path, minutes=5, settings=SMALL.model_copy(update={"min_windows": 10}))
+    assert not is_ready(plant.context)
+    assert train_if_needed(plant.context) is None
+    with pytest.raises(NotEnoughWindowsError, match=r"gold\.sensor_windows_1m: 10 windows of no series"):
+        train(plant.context)
+    assert not has_model(plant.context)
+    assert list(plant.context.lakehouse.table(windows(plant).stored, refresh=True).refs()) == ["main"]
+
+
+def test_empty_lakehouse_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    context = Plant(tmp_path).context
+    assert not is_ready(context)
+    with pytest.raises(NotEnoughWindowsError, match=r"0 final windows; a model needs ml\.min_windows = 500"):
+        train(context)
+
+
+def test_model_of_another_library_is_trained_again(tmp_path: Path) -> None:
+    plant = plant_with_windows(tmp_path)
+    first = train_if_needed(plant.context)
+    card = plant.folder / "models" / MODEL / str(first) / "model.json"
+    card.write_text(card.read_text().replace('"scikit-learn": "', '"scikit-learn": "0.'))
+    plant.now += timedelta(minutes=1)
+    context = plant.open()
+    assert not has_model(context)
+    assert train_if_needed(context) not in (None, first)
+    assert has_model(context)
+
+
+def test_materializing_the_asset_trains(tmp_path: Path) -> None:
+    plant = plant_with_windows(tmp_path)
+    asset = training_asset(plant.context.config, asset_key(GOLD))
+    result = dg.materialize([asset], raise_on_error=False)
+    assert result.success
+    (event,) = result.get_asset_materialization_events()
+    assert event.asset_key == MODEL_KEY
+    metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+    assert (metadata["rows"], metadata["series"]) == (2 * MINUTES, 2)
+    assert metadata["model_id"] == plant.context.models.current(MODEL)
+    assert int(str(metadata["snapshot"])) > 0
