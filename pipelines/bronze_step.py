@@ -13,7 +13,7 @@ from assets.ops.batches import batches
 from assets.table import Table
 from pipelines.context import Context, TableResult
 from pipelines.quarantine import commit_quarantine
-from resources.lakehouse import Among, Commit, Marker
+from resources.lakehouse import Commit, Marker
 from resources.landing import (
     Segment,
     read_segment,
@@ -22,6 +22,7 @@ from resources.landing import (
     sealed_segments,
     stream_names,
 )
+from resources.selection import Among
 
 log = logging.getLogger(__name__)
 

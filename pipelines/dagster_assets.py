@@ -12,7 +12,7 @@ from assets.table import Column, Table
 from data_quality.contract import contract_description
 from pipelines.config import Config
 from pipelines.micro_batch_run import CONTRACT, asset_key, carry, has_contract
-from pipelines.run_process import open_run
+from pipelines.run_process import OWNER, UPKEEP, open_run
 from pipelines.training import MODEL_KEY
 
 if TYPE_CHECKING:
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 MICRO_BATCH = "micro_batch"
 """Name of the job and of the pool that keep the streaming tables up."""
 
-UPKEEP = "upkeep"
-"""Pool of everything else: training, quality, maintenance and housekeeping run one after another."""
-
 MAINTENANCE = dg.AssetKey(["ops", "maintenance"])
-OWNER = "team:telemetry"
 
 _STREAMING = frozenset({"bronze", "silver", "gold"})
 _MOST_KINDS = 10

@@ -17,6 +17,7 @@ def definitions() -> dg.Definitions:
     from pipelines.micro_batch_run import asset_key
     from pipelines.quality import quality_checks
     from pipelines.training import training_asset, windows_table
+    from resources.wiring import LakehouseDuckDB
 
     config = load_config()
     tables = load_tables(config.calculation)
@@ -33,5 +34,7 @@ def definitions() -> dg.Definitions:
         jobs=automation.jobs(config, tables),
         sensors=[automation.micro_batches_sensor(config), automation.first_model_sensor(config)],
         schedules=automation.schedules(config),
+        # For assets and checks that others put beside ours: SQL over every table, read-only.
+        resources={"duckdb": LakehouseDuckDB(lakehouse=str(config.lakehouse.path.absolute()))},
         executor=dg.in_process_executor,
     )

@@ -202,7 +202,7 @@ def _line_count(path: Path) -> int:
 def is_drained(demo: Demo) -> bool:
     """Whether everything that landed is in gold, every window is final, and every final window is scored."""
     from pipelines.micro_batch import is_behind
-    from resources.lakehouse import Among
+    from resources.selection import Among
 
     context = demo.context
     if is_behind(context) is not None or context.models.current("sensor_windows") is None:

@@ -1,6 +1,5 @@
 """Silver → gold → scores: recompute exactly the windows that new rows touch, and replace the rows that changed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +14,8 @@ from data_quality.contract import apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.quarantine import commit_quarantine, computed_reject_rows, reasons
 from pipelines.silver_step import sender_of
-from resources.lakehouse import BATCH_ID, Among, Commit, Marker, Ranges, changes, coalesce
+from resources.lakehouse import FILE, Commit, Marker, stands_at
+from resources.selection import BATCH_ID, Among, Ranges, changes, coalesce
 
 BATCH_ROWS = 1_000_000
 """Input rows of one gold batch at the most (more only if one input batch is larger)."""
@@ -127,13 +127,13 @@ def run_gold(context: Context, table: Table) -> TableResult:
     """Brings a windowed table up to its input and its deadlines."""
     plan = plan_gold(context, table)
     result = TableResult(table.identifier, has_more=bool(plan and plan.has_more))
-    if plan is None or (plan.frm == plan.to and plan.due.is_empty()):
+    if plan is None or (stands_at(plan.frm, plan.to) and plan.due.is_empty()):
         return result
     computed, rejected = _compute(context, table, plan)
-    files, current = _current_rows(context, table, pl.concat([_windows_of(computed), _windows_of(plan.due)]))
+    current = _current_rows(context, table, pl.concat([_windows_of(computed), _windows_of(plan.due)]))
     fresh = _changed_rows(context, table, computed, current, plan)
     commit_quarantine(context, table.identifier, plan.to, rejected)
-    add, delete = _replace(context, table, fresh, files, plan.batch_id)
+    add, delete = _replace(context, table, fresh, current, plan.batch_id)
     summary = {"secchi.run_id": context.run_id}
     commit = Commit(table.stored, table.identifier, plan.frm, plan.to, plan.batch_id, add, delete, summary)
     context.lakehouse.commit_once(commit)
@@ -180,17 +180,14 @@ def closure(context: Context, table: Table, dirty: pl.DataFrame) -> pl.DataFrame
     return rows.join(dirty.select(table.series).unique(), on=list(table.series), how="semi", nulls_equal=True)
 
 
-def _current_rows(
-    context: Context, table: Table, windows: pl.DataFrame
-) -> tuple[list[tuple[DataFile, pl.DataFrame]], pl.DataFrame]:
-    """The stored files that may hold rows of the windows, each with its rows, and all those rows."""
+def _current_rows(context: Context, table: Table, windows: pl.DataFrame) -> pl.DataFrame:
+    """The stored rows of the windows, each with the file that it stands in."""
     starts = windows["window_start"].unique().sort().to_list()
     if not starts:
-        return [], pl.DataFrame(schema=table.schema)
-    size = _window(table).size
-    where = Ranges("window_start", coalesce([(s, s + size) for s in starts]))
-    files = [(f, context.lakehouse.read_files(table.stored, [f])) for f in context.lakehouse.files(table.stored, where)]
-    return files, pl.concat([frame for _, frame in files] or [pl.DataFrame(schema=table.schema)])
+        return pl.DataFrame(schema={**table.schema, FILE: pl.String})
+    where = Ranges("window_start", coalesce([(s, s + _window(table).size) for s in starts]))
+    files = context.lakehouse.files(table.stored, where)
+    return context.lakehouse.read_files(table.stored, files, where, columns=[*table.schema, FILE])
 
 
 def _changed_rows(
@@ -223,17 +220,13 @@ def _changed_rows(
 
 
 def _replace(
-    context: Context, table: Table, fresh: pl.DataFrame, files: Sequence[tuple[DataFile, pl.DataFrame]], batch_id: int
+    context: Context, table: Table, fresh: pl.DataFrame, current: pl.DataFrame, batch_id: int
 ) -> tuple[list[DataFile], list[DataFile]]:
     """Writes the fresh rows and rewrites the files that held their predecessors; neighbours keep their batch_id."""
-    key = list(table.key)
-    parts = [fresh.with_columns(pl.lit(batch_id, pl.Int64).alias(BATCH_ID))]
-    replaced = []
-    for file, rows in files:
-        rest = rows.join(fresh.select(key), on=key, how="anti", nulls_equal=True)
-        if rest.height < rows.height:
-            replaced.append(file)
-            parts.append(rest)
-    stored = table.stored
+    key, stored = list(table.key), table.stored
+    holding = set(current.join(fresh.select(key), on=key, how="semi", nulls_equal=True)[FILE])
+    replaced = [file for file in context.lakehouse.files(stored) if file.file_path in holding]
+    rest = context.lakehouse.read_files(stored, replaced).join(fresh.select(key), on=key, how="anti", nulls_equal=True)
+    parts = (fresh.with_columns(pl.lit(batch_id, pl.Int64).alias(BATCH_ID)), rest)
     merged = pl.concat([p.select(pl.col(n).cast(t) for n, t in stored.schema.items()) for p in parts])
     return context.lakehouse.write_sorted(stored, merged.sort(stored.sort)) if merged.height else [], replaced

@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 from pipelines.config import Config
-from pipelines.run_process import FINISHED, IN_FLIGHT, open_run
+from pipelines.run_process import FINISHED, IN_FLIGHT, OWNER, UPKEEP, open_run
 
 log = logging.getLogger(__name__)
 
@@ -145,9 +145,9 @@ def housekeeping_asset(config: Config) -> dg.AssetsDefinition:
         description=f"Deletes runs that ended more than {config.maintenance.keep_runs_for} ago (their events, logs, "
         "tags and check results) and old ticks, and keeps the files of Dagster's storage small.",
         kinds={"dagster", "sqlite"},
-        owners=["team:telemetry"],
+        owners=[OWNER],
         group_name="ops",
-        pool="upkeep",
+        pool=UPKEEP,
     )
     def housekeeping(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         with open_run(config, context.run.run_id):

@@ -8,22 +8,20 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.types import LongType, TimestamptzType
 
 from assets.table import Table
 from pipelines.context import Context
 from pipelines.micro_batch import record_batches
 from resources.durable_io import local_path
 from resources.errors import SecchiError
-from resources.lakehouse import BATCH_ID
+from resources.file_index import bounds
+from resources.selection import BATCH_ID
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +106,9 @@ def drop_old_rows(context: Context, table: Table) -> int:
         return 0
     iceberg = context.lakehouse.table(table.stored, refresh=True)
     cutoff, passed = context.clock() - keep, _passed_by_readers(context, table)
-    old = [
-        file
-        for file in context.lakehouse.files(table.stored)
-        if _newest(iceberg, table, file) < cutoff and _batch(iceberg, file) <= passed
-    ]
+    files = context.lakehouse.files(table.stored)
+    limits = [(file, bounds(iceberg, file, table.time), bounds(iceberg, file, BATCH_ID)) for file in files]
+    old = [file for file, times, batches in limits if times and batches and times[1] < cutoff and batches[1] <= passed]
     return len(old) if old and context.lakehouse.rewrite(table.stored, old, ()) else 0
 
 
@@ -123,16 +119,6 @@ def _passed_by_readers(context: Context, table: Table) -> int:
         if table.identifier in {i.identifier for i in reader.inputs}
     ]
     return min(markers, default=context.lakehouse.head(table.stored).batch_id)
-
-
-def _newest(iceberg: IcebergTable, table: Table, file: DataFile) -> datetime:
-    field = iceberg.schema().find_field(str(table.time))
-    micros = int(from_bytes(TimestamptzType(), file.upper_bounds[field.field_id]))
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
-
-
-def _batch(iceberg: IcebergTable, file: DataFile) -> int:
-    return int(from_bytes(LongType(), file.upper_bounds[iceberg.schema().find_field(BATCH_ID).field_id]))
 
 
 def expire(context: Context, table: Table) -> tuple[int, int]:

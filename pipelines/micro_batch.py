@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from assets.ops.batches import batches
+from assets.ops.requests import requests
 from assets.table import Table
 from pipelines.bronze_step import run_bronze
 from pipelines.context import Context, TableResult
@@ -112,16 +113,20 @@ def _with_replans(context: Context, table: Table) -> TableResult:
 
 
 def is_behind(context: Context) -> str | None:
-    """Why a run is needed: landing has sealed segments, a table is behind an input, or a window's time has come."""
+    """Why a run is needed: sealed segments, a table behind an input, a request for it, or a window's time has come."""
     if has_sealed_segments(context.landing):
         return "landing has sealed segments"
+    asked = context.lakehouse.head(requests.stored).batch_id
     heads = {t.identifier: context.lakehouse.head(t.stored) for t in streaming_tables(context)}
     for table in streaming_tables(context):
+        if table.model and context.models.current(table.model) is None:
+            continue
         marker = heads[table.identifier].markers.get(table.identifier, {})
         for source in table.inputs:
-            waits_for_model = table.model and context.models.current(table.model) is None
-            if not waits_for_model and marker.get(source.identifier, 0) < heads[source.identifier].batch_id:
+            if marker.get(source.identifier, 0) < heads[source.identifier].batch_id:
                 return f"{table.identifier} is behind {source.identifier}"
+        if table.inputs and marker.get(requests.identifier, 0) < asked:
+            return f"{table.identifier} has not looked at the newest requests"
         if table.layer == "gold" and not due_windows(context, table).is_empty():
             return f"windows of {table.identifier} are due"
     return None

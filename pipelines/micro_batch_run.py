@@ -145,7 +145,7 @@ class Report:
     def _example(self, table: "Table", reasons: list[str]) -> str:
         """The message of the newest record that this run quarantined."""
         from assets.quarantine.records import records
-        from resources.lakehouse import Among, Ranges
+        from resources.selection import Among, Ranges
 
         self.context.lakehouse.table(records.stored, refresh=True)
         where = (Among("stage", [table.identifier]), Ranges("quarantined_at", [(self.began, _FAR)]))

@@ -11,7 +11,7 @@ import polars as pl
 from assets.table import Table
 from pipelines.config import Config
 from pipelines.micro_batch_run import asset_key
-from pipelines.run_process import open_run
+from pipelines.run_process import UPKEEP, open_run
 from resources.errors import SecchiError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def quality_checks(config: Config, tables: Mapping[str, Table]) -> dg.AssetCheck
         name="run_suites",
         specs=[_spec(key, identifier, config) for key, identifier in names.items()],
         can_subset=True,
-        pool="upkeep",
+        pool=UPKEEP,
         description="Runs the Great Expectations suites over the rows that were written lately.",
     )
     def quality(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -96,7 +96,7 @@ def recent_rows(context: "Context", table: Table) -> pl.DataFrame:
     When a row was written counts, not its event time: months-old readings that come in now are looked at too. At most
     ``MOST_ROWS``, of the newest files that hold as many.
     """
-    from resources.lakehouse import changes
+    from resources.selection import changes
 
     lakehouse = context.lakehouse
     if not lakehouse.exists(table.stored):
@@ -111,7 +111,7 @@ def recent_rows(context: "Context", table: Table) -> pl.DataFrame:
 def _before_window(context: "Context", table: Table, head: int) -> int:
     """The last batch of a table that was committed before the window began."""
     from assets.ops.batches import batches
-    from resources.lakehouse import Among, Ranges
+    from resources.selection import Among, Ranges
 
     if table.layer in _STEADY:
         return 0
@@ -127,7 +127,7 @@ def _newest_files(context: "Context", table: Table, files: list["DataFile"]) -> 
     from pyiceberg.conversions import from_bytes
     from pyiceberg.types import LongType
 
-    from resources.lakehouse import BATCH_ID
+    from resources.selection import BATCH_ID
 
     field = context.lakehouse.table(table.stored).schema().find_field(BATCH_ID).field_id
     chosen: list[DataFile] = []

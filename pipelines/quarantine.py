@@ -8,7 +8,8 @@ import polars as pl
 from assets.quarantine.records import records
 from assets.table import Table
 from pipelines.context import Context
-from resources.lakehouse import Among, Commit, Marker
+from resources.lakehouse import Commit, Marker
+from resources.selection import Among
 
 _POSITION = ["stream", "sequence", "row"]
 

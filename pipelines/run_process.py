@@ -20,6 +20,11 @@ from resources.errors import SecchiError
 if TYPE_CHECKING:
     from pipelines.context import Context
 
+UPKEEP = "upkeep"
+"""Pool of everything but micro-batches: training, quality, maintenance and housekeeping run one after another."""
+
+OWNER = "team:telemetry"
+
 IN_FLIGHT = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

@@ -14,13 +14,14 @@ from data_quality.contract import apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.deduplication import Deduplicated, deduplicate
 from pipelines.quarantine import commit_quarantine, reasons, reject_rows, restore_rows
-from resources.lakehouse import Among, Commit, Marker, Ranges, changes, coalesce
+from resources.lakehouse import Commit, Marker, stands_at
+from resources.selection import Among, Ranges, changes, coalesce
 
 BATCH_ROWS = 600_000
 """Bronze rows of one silver batch at the most (more only if one bronze batch is larger)."""
 
 LATE_SHARE = 0.05
-"""An hour with a smaller share of a batch is late: its rows get a file of their own, so the others keep tight ranges."""
+"""An hour with a smaller share of a batch is late: its rows get a file of their own, so others keep tight ranges."""
 
 _POSITION = ["stream", "sequence", "row"]
 _REQUESTS = requests.identifier
@@ -75,7 +76,7 @@ def run_silver(context: Context, table: Table) -> TableResult:
     """Carries the next bronze batches, and what a replay asks for, into a silver table."""
     plan = plan_silver(context, table)
     result = TableResult(table.identifier, has_more=plan.has_more)
-    if plan.after == plan.until and plan.replays.is_empty():
+    if stands_at(plan.frm, plan.to):
         return result
     source, taken = _source(context, table, plan)
     rows, rejects = _parse(context, table, source)

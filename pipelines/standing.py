@@ -18,8 +18,9 @@ from pipelines.gold_step import due_windows
 from pipelines.micro_batch import streaming_tables
 from pipelines.printing import counted
 from resources.duckdb import stored_tables
-from resources.lakehouse import Head, Ranges, StoredTable
+from resources.lakehouse import Head, StoredTable
 from resources.landing import sealed_segments
+from resources.selection import Ranges
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

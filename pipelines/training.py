@@ -11,7 +11,7 @@ import polars as pl
 
 from assets.table import Table
 from pipelines.config import Config
-from pipelines.run_process import open_run
+from pipelines.run_process import OWNER, UPKEEP, open_run
 from resources.errors import ConfigurationError, SecchiError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def windows_table(tables: Mapping[str, Table]) -> Table:
 def is_ready(context: "Context") -> bool:
     """Whether there are ``ml.min_windows`` final windows, and in most series enough to tell what is usual."""
     from ml.features import MIN_WINDOWS
-    from resources.lakehouse import Among
+    from resources.selection import Among
 
     table, least = windows_table(context.tables), context.config.ml.min_windows
     if not context.lakehouse.exists(table.stored):
@@ -131,7 +131,7 @@ def train(context: "Context") -> TrainingReport:
 
 def _newest_final(context: "Context", table: Table) -> tuple[int | None, pl.DataFrame]:
     """The table's snapshot and its newest final windows, ``ml.max_windows`` at the most."""
-    from resources.lakehouse import Among, Ranges
+    from resources.selection import Among, Ranges
 
     lakehouse, most, time_column = context.lakehouse, context.config.ml.max_windows, str(table.time)
     snapshot = lakehouse.table(table.stored, refresh=True).current_snapshot()
@@ -173,9 +173,9 @@ def training_asset(config: Config, windows: dg.AssetKey) -> dg.AssetsDefinition:
         description="The isolation forest that judges the windows of every sensor, with a threshold for each series. "
         "It learns from the newest final windows; their snapshot is tagged and kept, so a score can be traced to them.",
         kinds={"scikitlearn", "polars"},
-        owners=["team:telemetry"],
+        owners=[OWNER],
         group_name="ml",
-        pool="upkeep",
+        pool=UPKEEP,
     )
     def sensor_window_model(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         with open_run(config, context.run.run_id) as lakehouse:

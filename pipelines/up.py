@@ -49,6 +49,7 @@ class _Running:
     started_at: float
     deaths: int = 0
     restart_at: float | None = None
+    is_swept: bool = False  # dead, with all it had started: from here on its number may be another process's
 
 
 class Supervisor:
@@ -147,15 +148,16 @@ class Supervisor:
 
     def _tend(self, running: _Running) -> None:
         now = time.monotonic()
-        if running.restart_at is not None:
-            if now >= running.restart_at:
-                running.process = self._spawn(running.child)
-                running.started_at, running.restart_at = now, None
-            return
+        if running.restart_at is not None and now >= running.restart_at:
+            running.process = self._spawn(running.child)
+            running.started_at, running.restart_at, running.is_swept = now, None, False
         code = running.process.poll()
-        if code is None or (code == 0 and running.child.has_end):
+        if code is None or running.is_swept or running.restart_at is not None:
             return
-        _signal_session(running.process.pid, signal.SIGKILL)  # what it left would be in the way of the next one
+        # What it left would be in the way of the next one.
+        running.is_swept = _gone([running.process], _KILL_WAIT, kill=True)
+        if code == 0 and running.child.has_end:
+            return
         running.deaths = 1 if now - running.started_at > _LONG_ENOUGH else running.deaths + 1
         delay = min(_FIRST_DELAY * 2 ** (running.deaths - 1), _LONGEST_DELAY)
         running.restart_at = now + delay
@@ -164,7 +166,8 @@ class Supervisor:
 
     def stop(self, *names: str) -> None:
         """Ends the named children, or all, and what they started: SIGTERM, and SIGKILL after four seconds."""
-        left = [self._running.pop(name).process for name in names or list(self._running)]
+        ended = [self._running.pop(name) for name in names or list(self._running)]
+        left = [running.process for running in ended if not running.is_swept]
         for process in left:
             _signal_session(process.pid, signal.SIGTERM)
         if not _gone(left, _GRACE):

@@ -10,7 +10,8 @@ from assets.ops.requests import requests
 from assets.quarantine.records import records
 from pipelines.context import Context
 from resources.errors import CommitConflictError
-from resources.lakehouse import Among, Commit
+from resources.lakehouse import Commit
+from resources.selection import Among
 
 _COLUMNS = ("record_id", "stage", "source", "reason", "message", "stream", "sequence", "row", "quarantined_at")
 _PRODUCER = "secchi replay"

@@ -9,33 +9,31 @@ import json
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThan, Or
 from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, visit_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform, Transform
-from pyiceberg.types import LongType
 from sqlalchemy.exc import SQLAlchemyError
 
 from resources.durable_io import local_path
 from resources.errors import CommitConflictError, SchemaMismatchError, SourceUnavailableError
+from resources.file_index import FileIndex, bounds
 from resources.iceberg import ReplaceFiles, metadata_location, write_data_file
+from resources.selection import BATCH_ID, Where, changes
 
 Marker = dict[str, Any]
-BATCH_ID = "batch_id"
+FILE = "_file"
+"""Pseudo column of ``read_files``: the location of the data file that a row stands in."""
 _BATCH_PROPERTY = "secchi.batch_id"
 _MARKER_PROPERTY = "secchi.marker."
 _TRANSFORMS: dict[str, Transform[Any, Any]] = {
@@ -52,7 +50,6 @@ _TABLE_PROPERTIES = {
 }
 _COMMIT_ATTEMPTS = 8
 _RECENT_BYTES = 256 * 2**20
-_PLANS_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -80,68 +77,9 @@ class StoredTable:
         return f"{self.layer}.{self.name}"
 
 
-@dataclass(frozen=True)
-class Ranges:
-    """Rows whose ``column`` lies in one of the half-open ranges [low, high)."""
-
-    column: str
-    ranges: Sequence[tuple[Any, Any]]
-
-    def iceberg(self) -> BooleanExpression:
-        """For pruning files."""
-        return reduce(_or, (_between(self.column, low, high) for low, high in self.ranges))
-
-    def polars(self) -> pl.Expr:
-        """For filtering rows."""
-        column = pl.col(self.column)
-        return pl.any_horizontal(*((column >= low) & (column < high) for low, high in self.ranges))
-
-
-@dataclass(frozen=True)
-class Among:
-    """Rows whose ``column`` is one of the values."""
-
-    column: str
-    values: Sequence[Any]
-
-    def iceberg(self) -> BooleanExpression:
-        """For pruning files."""
-        return In(self.column, set(self.values))  # type: ignore[call-arg,arg-type]
-
-    def polars(self) -> pl.Expr:
-        """For filtering rows."""
-        return pl.col(self.column).is_in(list(self.values))
-
-
-Where = Ranges | Among
-
-
-def _between(column: str, low: Any, high: Any) -> BooleanExpression:
-    return And(GreaterThanOrEqual(column, low), LessThan(column, high))  # type: ignore[call-arg,arg-type]
-
-
-def _or(left: BooleanExpression, right: BooleanExpression) -> BooleanExpression:
-    return Or(left, right)
-
-
-def coalesce(ranges: Iterable[tuple[Any, Any]], most: int = 24) -> list[tuple[Any, Any]]:
-    """Joins ranges that touch, then the closest ones until ``most`` are left: a superset that is cheap to test."""
-    joined: list[tuple[Any, Any]] = []
-    for low, high in sorted(ranges):
-        if joined and low <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
-        else:
-            joined.append((low, high))
-    if len(joined) <= most:
-        return joined
-    gaps = sorted(range(1, len(joined)), key=lambda i: joined[i][0] - joined[i - 1][1], reverse=True)
-    cuts = [0, *sorted(gaps[: most - 1]), len(joined)]
-    return [(joined[a][0], joined[b - 1][1]) for a, b in pairwise(cuts)]
-
-
-def changes(after: int, until: int) -> Ranges:
-    """The change feed: rows that the commits in (after, until] wrote."""
-    return Ranges(BATCH_ID, [(after + 1, until + 1)])
+def stands_at(frm: Marker, to: Marker) -> bool:
+    """Whether a marker is where a plan goes; an input that was never read stands at 0."""
+    return all(frm.get(name, 0) == position for name, position in to.items())
 
 
 @dataclass(frozen=True)
@@ -182,7 +120,7 @@ class Lakehouse:
         )
         self._tables: dict[str, Table] = {}
         self._recent: OrderedDict[str, pl.DataFrame] = OrderedDict()
-        self._planned: OrderedDict[tuple[str, str], list[DataFile]] = OrderedDict()
+        self._index = FileIndex()
 
     # --- tables ------------------------------------------------------------------------------------------------
 
@@ -235,19 +173,7 @@ class Lakehouse:
 
     def files(self, stored: StoredTable, *where: Where) -> list[DataFile]:
         """The data files that may hold rows of ``where``, at the table's last loaded snapshot."""
-        table = self.table(stored)
-        if table.current_snapshot() is None:
-            return []
-        question = (str(table.metadata_location), repr(where))
-        if question not in self._planned:
-            predicate = reduce(And, (w.iceberg() for w in where), AlwaysTrue())  # type: ignore[arg-type]
-            tasks = list(table.scan(row_filter=predicate).plan_files())
-            if any(task.delete_files for task in tasks):
-                raise SchemaMismatchError(f"{stored.identifier}: has row-level deletes, which Secchi never writes")
-            self._planned[question] = [task.file for task in tasks]
-            if len(self._planned) > _PLANS_KEPT:
-                self._planned.popitem(last=False)
-        return self._planned[question]
+        return self._index.files(self.table(stored), where)
 
     def read(self, stored: StoredTable, *where: Where, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows of ``where`` with the declared types, in no particular order."""
@@ -256,16 +182,13 @@ class Lakehouse:
     def read_files(
         self, stored: StoredTable, files: Sequence[DataFile], *where: Where, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
-        """The rows of ``where`` in the given files."""
-        schema = {name: stored.schema[name] for name in (columns or stored.schema)}
-        needed = pl.Schema({**schema, **{w.column: stored.schema[w.column] for w in where}})
-        frames = [self._recent[f.file_path].lazy() for f in files if f.file_path in self._recent]
-        paths = [_readable(f.file_path) for f in files if f.file_path not in self._recent]
-        if paths:
-            scan = pl.scan_parquet(
-                paths, schema=needed, missing_columns="insert", extra_columns="ignore", hive_partitioning=False
-            )
-            frames.append(scan)
+        """The rows of ``where`` in the given files; with ``FILE`` among the columns, each with its file's place."""
+        schema = {name: stored.schema.get(name, pl.String()) for name in (columns or stored.schema)}
+        needed = {n: t for n, t in schema.items() if n != FILE} | {w.column: stored.schema[w.column] for w in where}
+        recent = [f.file_path for f in files if f.file_path in self._recent]
+        frames = [self._recent[path].lazy().with_columns(pl.lit(path).alias(FILE)) for path in recent]
+        if len(recent) < len(files):
+            frames.append(_scan([f.file_path for f in files if f.file_path not in self._recent], needed))
         if not frames:
             return pl.DataFrame(schema=schema)
         parts = [frame.filter(*(w.polars() for w in where)).select(*schema) for frame in frames]
@@ -275,10 +198,10 @@ class Lakehouse:
         """The last batch_id of a range (after, it] that holds at most ``most_rows`` rows, but at least one batch."""
         if after >= head:
             return head
-        field_id = self.table(stored, refresh=True).schema().find_field(BATCH_ID).field_id
+        table = self.table(stored, refresh=True)
         rows, until = 0, after
         counted = sorted(
-            (int(from_bytes(LongType(), file.upper_bounds[field_id])), file.record_count)
+            (limits[1] if (limits := bounds(table, file, BATCH_ID)) else head, file.record_count)
             for file in self.files(stored, changes(after, head))
         )
         for batch_id, count in counted:
@@ -426,9 +349,17 @@ def _partition_value(partition: Partition) -> pl.Expr:
     return {"identity": column, "hour": column.dt.truncate("1h"), "day": column.dt.truncate("1d")}[partition.transform]
 
 
-def _readable(location: str) -> str:
-    path = local_path(location)
-    return str(path) if path else location
+def _scan(locations: list[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    local = {str(path): location for location in locations if (path := local_path(location))}
+    frame = pl.scan_parquet(
+        list(local) or locations,
+        schema=pl.Schema(schema),
+        missing_columns="insert",
+        extra_columns="ignore",
+        hive_partitioning=False,
+        include_file_paths=FILE,
+    )
+    return frame.with_columns(pl.col(FILE).replace(local)) if local else frame
 
 
 def _iceberg_schema(stored: StoredTable) -> Schema:

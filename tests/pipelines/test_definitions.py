@@ -14,10 +14,20 @@ import pytest
 from assets.catalog import load_tables
 from assets.table import Table
 from pipelines import micro_batch
-from pipelines.config import Config, LakehouseConfig, MicroBatchConfig, MqttBroker, SnmpConfig, SnmpModule, SnmpTarget
+from pipelines.config import (
+    Config,
+    LakehouseConfig,
+    MaintenanceConfig,
+    MicroBatchConfig,
+    MqttBroker,
+    SnmpConfig,
+    SnmpModule,
+    SnmpTarget,
+)
 from pipelines.context import Context, TableResult
 from pipelines.dagster_assets import (
     landing_key,
+    maintenance_asset,
     micro_batch_assets,
     outside_specs,
     side_specs,
@@ -254,6 +264,21 @@ def test_run_goes_on_until_nothing_comes(tmp_path: Path, instance: dg.DagsterIns
     assert result.success
     assert plant.table(SILVER).height == 4
     assert numbers(result, BRONZE)["micro_batches"] == 4
+
+
+def test_maintenance_tells_what_it_did(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    plant = Plant(tmp_path / "data")
+    for second in range(3):
+        plant.land([Reading(1, second, 1.5).payload])
+        plant.drain()
+    maintenance = MaintenanceConfig(compact_files=2)
+    result = dg.materialize([maintenance_asset(config_of(plant, maintenance=maintenance))], instance=instance)
+    told = numbers(result, "ops.maintenance")
+    assert told["files_merged"] >= 3
+    (event,) = result.get_asset_materialization_events()
+    records: Any = event.materialization.metadata["tables"]
+    assert told["files_merged"] == sum(record.data["files_merged"] for record in records.records)
+    assert plant.table(SILVER).height == 3
 
 
 def test_run_whose_process_is_gone_is_failed(tmp_path: Path, instance: dg.DagsterInstance) -> None:

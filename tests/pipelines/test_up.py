@@ -24,9 +24,9 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print
 # Has a child in another process group, which a signal to its own group would miss.
 PARENT = f"""
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], process_group=0)
+child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], process_group=0, stdout=subprocess.PIPE)
+child.stdout.readline()
 print(child.pid, flush=True)
-time.sleep(60)
 """
 
 
@@ -66,7 +66,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_stop_leaves_nothing_of_a_session(supervisor: Supervisor) -> None:
-    supervisor.start(python("parent", PARENT))
+    supervisor.start(python("parent", PARENT + SLEEP))
     grandchild = int(lines_of(supervisor, "parent", 1)[0])
     assert is_running(grandchild)
     supervisor.stop()
@@ -74,13 +74,30 @@ def test_stop_leaves_nothing_of_a_session(supervisor: Supervisor) -> None:
 
 
 def test_dead_child_is_started_again_without_what_it_left(supervisor: Supervisor, told: list[str]) -> None:
-    supervisor.start(python("parent", PARENT.replace("time.sleep(60)", "sys.exit(3)")))
+    supervisor.start(python("parent", PARENT + "sys.exit(3)"))
     first, second = map(int, lines_of(supervisor, "parent", 2)[:2])
     assert not is_running(first)
     assert told[0].startswith("parent ended with exit code 3; it is started again in 0.1 s, its log is ")
     assert len(told) < 2 or "in 0.2 s" in told[1]
     supervisor.stop()
     assert not is_running(second)
+
+
+def test_child_with_an_end_is_not_started_again(supervisor: Supervisor, told: list[str]) -> None:
+    worker = [sys.executable, "-c", f"print('done', flush=True); {SLEEP.replace('60', '0.3')}"]
+    supervisor.start(Child("worker", worker, has_end=True))
+    assert not supervisor.has_ended("worker")
+    supervisor.wait(1.5)
+    assert supervisor.has_ended("worker") and not told
+    assert lines_of(supervisor, "worker", 1) == ["done"]
+
+
+def test_one_child_is_stopped_alone(supervisor: Supervisor) -> None:
+    for name in ("one", "two"):
+        supervisor.start(python(name, f"import os; print(os.getpid(), flush=True); {SLEEP}"))
+    one, two = (int(lines_of(supervisor, name, 1)[0]) for name in ("one", "two"))
+    supervisor.stop("one")
+    assert not is_running(one) and is_running(two)
 
 
 def test_killed_child_is_told_as_such(supervisor: Supervisor, told: list[str]) -> None:

@@ -144,7 +144,7 @@ def test_views_are_rebuilt_only_for_a_new_snapshot(lakehouse: Lakehouse) -> None
         "COPY (SELECT 1) TO 'lakehouse://silver.readings/{name}'",
         "COPY (SELECT 1) TO 'lakehouse://silver.readings/new.parquet'",
         "COPY (SELECT 1) TO '{warehouse}/new.csv'",
-        "COPY (SELECT 1) TO '/tmp/secchi-must-not-be.csv'",
+        "COPY (SELECT 1) TO '{outside}/new.csv'",
         "EXPORT DATABASE '{warehouse}/export'",
         "EXPORT DATABASE 'lakehouse://silver.readings'",
         "ATTACH '{warehouse}/new.db'",
@@ -162,20 +162,22 @@ def test_views_are_rebuilt_only_for_a_new_snapshot(lakehouse: Lakehouse) -> None
     ],
 )
 def test_nothing_is_written_and_nothing_else_is_read(
-    lakehouse: Lakehouse, connection: duckdb.DuckDBPyConnection, statement: str
+    lakehouse: Lakehouse, connection: duckdb.DuckDBPyConnection, tmp_path: Path, statement: str
 ) -> None:
     file = lakehouse.files(READINGS)[0].file_path.removeprefix("file://")
-    before = contents(lakehouse.path)
+    before, outside = contents(lakehouse.path), tmp_path / "outside"
+    outside.mkdir()
     names = {
         "file": file,
         "name": Path(file).name,
         "warehouse": lakehouse.path / "warehouse",
         "catalog": lakehouse.path / "catalog.db",
+        "outside": outside,
     }
     with pytest.raises(duckdb.Error):
         connection.execute(statement.format(**names)).fetchall()
     assert contents(lakehouse.path) == before
-    assert not Path("/tmp/secchi-must-not-be.csv").exists()
+    assert not list(outside.iterdir())
     assert connection.execute("SELECT count(*) FROM silver.readings").fetchone() == (150,)
 
 
