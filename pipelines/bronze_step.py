@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 import pyarrow as pa
@@ -97,6 +98,8 @@ def run_bronze(context: Context, table: Table) -> TableResult:
         remove_segment(segment)
     result.batch_id, result.rows = plan.batch_id, rows.height
     result.bytes = sum(segment.size for segment in plan.segments)
+    newest: datetime | None = rows.select(pl.col(str(table.time)).max()).item()
+    result.lag_seconds = (context.clock() - newest).total_seconds() if newest else None
     return result
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from pipelines.context import Context, TableResult
 from pipelines.gold_step import due_windows, run_gold
 from pipelines.reference_step import run_reference
 from pipelines.silver_step import run_silver
-from resources.errors import CommitConflictError, SecchiError
+from resources.errors import CommitConflictError, SchemaMismatchError, SecchiError
 from resources.lakehouse import Commit
 from resources.landing import has_sealed_segments
 
@@ -71,8 +72,12 @@ class MicroBatches:
         """Copies what was committed to ops.batches: now and then, and when there is nothing else to do."""
         self._has_unrecorded |= did_work
         if self._has_unrecorded and (not did_work or time.monotonic() - self._recorded_at >= _RECORD_EVERY):
-            record_batches(self.context)
-            self._has_unrecorded, self._recorded_at = False, time.monotonic()
+            self._recorded_at = time.monotonic()
+            try:
+                record_batches(self.context)
+                self._has_unrecorded = False
+            except (SecchiError, OSError) as error:
+                log.warning("ops.batches: %s; what is missing is recorded later", error)
 
     def _run(self, table: Table) -> TableResult:
         try:
@@ -137,31 +142,44 @@ def record_batches(context: Context) -> None:
     stored = batches.stored
     head = context.lakehouse.head(stored)
     marker = head.markers.get(stored.identifier, {})
-    rows, to = [], dict(marker)
+    rows: list[dict[str, Any]] = []
+    to = dict(marker)
     for table in context.tables.values():
         if table.layer == "ops" or not context.lakehouse.exists(table.stored):
             continue
-        for snapshot in context.lakehouse.table(table.stored).metadata.snapshots:
-            summary = snapshot.summary
-            number = int(summary.get("secchi.batch_id") or 0) if summary else 0
-            if summary is None or number <= marker.get(table.identifier, 0):
-                continue
-            to[table.identifier] = max(to.get(table.identifier, 0), number)
-            rows.append(
-                {
-                    "table_name": table.identifier,
-                    "table_batch_id": number,
-                    "producer": summary.get("secchi.producer"),
-                    "from_marker": summary.get("secchi.from"),
-                    "to_marker": summary.get("secchi.to"),
-                    "snapshot_id": snapshot.snapshot_id,
-                    "committed_at": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
-                    "run_id": summary.get("secchi.run_id"),
-                    "rows": int(summary.get("added-records") or 0),
-                    "segments": summary.get("secchi.segments"),
-                }
-            )
+        try:
+            found = _commits(context, table, marker.get(table.identifier, 0))
+        except SchemaMismatchError as error:
+            log.debug("%s: its commits are recorded when it is mended", error)  # its own step reports it
+            continue
+        to |= {table.identifier: max(row["table_batch_id"] for row in found)} if found else {}
+        rows += found
     if rows:
         frame = pl.DataFrame(rows, schema={n: t for n, t in stored.schema.items() if n != "batch_id"})
         files = context.lakehouse.write(stored, frame, head.batch_id + 1)
         context.lakehouse.commit_once(Commit(stored, stored.identifier, marker, to, head.batch_id + 1, files))
+
+
+def _commits(context: Context, table: Table, after: int) -> list[dict[str, Any]]:
+    """Rows of ops.batches for the table's commits later than batch ``after``."""
+    found = []
+    for snapshot in context.lakehouse.table(table.stored).metadata.snapshots:
+        summary = snapshot.summary
+        number = int(summary.get("secchi.batch_id") or 0) if summary else 0
+        if summary is None or number <= after:
+            continue
+        found.append(
+            {
+                "table_name": table.identifier,
+                "table_batch_id": number,
+                "producer": summary.get("secchi.producer"),
+                "from_marker": summary.get("secchi.from"),
+                "to_marker": summary.get("secchi.to"),
+                "snapshot_id": snapshot.snapshot_id,
+                "committed_at": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
+                "run_id": summary.get("secchi.run_id"),
+                "rows": int(summary.get("added-records") or 0),
+                "segments": summary.get("secchi.segments"),
+            }
+        )
+    return found

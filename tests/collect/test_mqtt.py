@@ -178,6 +178,8 @@ def test_a_restarted_broker_is_found_again(tmp_path: Path, caplog: pytest.LogCap
             async with open_landing(tmp_path / "landing") as landing, collecting(landing, broker.port) as collector:
                 await subscribed(collector)
                 await asyncio.to_thread(publish, broker.port, [b"before"])
+                await until(lambda: landing.durable == 1)
+                await asyncio.sleep(0.2)  # its PUBACK is out, so it is not delivered again
                 await asyncio.to_thread(broker.stop)
                 await until(lambda: not collector.status()["connected"])
                 await asyncio.sleep(0.5)

@@ -81,8 +81,13 @@ def test_newest_run_succeeded(show: Show, run_id: str) -> None:
     assert "Failure" not in page
 
 
-def test_asset_explains_itself_and_shows_its_numbers(show: Show) -> None:
-    page = show("assets/silver/sensor_readings", "Row count", "quarantined_reasons")
+@pytest.fixture(scope="module")
+def page(show: Show) -> str:
+    """The page of a silver table."""
+    return show("assets/silver/sensor_readings?view=overview", "Row count 90", "Table Plots", "quarantined_reasons")
+
+
+def test_asset_explains_itself(page: str) -> None:
     assert "One row a reading of a factory sensor: a measurement of one series at one time." in page
     for column in TABLES["silver.sensor_readings"].columns:
         assert column.name in page
@@ -91,9 +96,8 @@ def test_asset_explains_itself_and_shows_its_numbers(show: Show) -> None:
     assert "telemetry" in page and "micro_batches" in page, "owner and sensor"
 
 
-def test_numbers_of_an_asset_can_be_plotted(show: Show) -> None:
+def test_numbers_of_an_asset_can_be_plotted(page: str) -> None:
     """The toggle stands over the metadata of the last materialization."""
-    page = show("assets/silver/sensor_readings?view=overview", "Table Plots")
     assert "Metadata Table Plots" in page
     numbers = page[page.index("Metadata Table Plots") :]
     for name in ("rows", "bytes", "quarantined", "duplicates", "lag_seconds", "batch_id"):

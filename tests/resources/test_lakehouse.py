@@ -1,0 +1,445 @@
+"""Tables, reads and the fenced commit."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyiceberg.exceptions import CommitFailedException
+from sqlalchemy.exc import OperationalError
+
+from resources import lakehouse
+from resources.errors import CommitConflictError, SchemaMismatchError, SourceUnavailableError
+from resources.lakehouse import Commit, Lakehouse, StoredTable
+from resources.selection import Among, Ranges, changes, coalesce
+from tests.resources.lake import FLAT, PRODUCER, READINGS, SCHEMA, START, append, rows, stored_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lakehouse:
+    return Lakehouse(tmp_path)
+
+
+def numbers(frame: pl.DataFrame) -> list[int]:
+    return sorted(int(value) for value in frame["value"])
+
+
+# --- the fence ---------------------------------------------------------------------------------------------------
+
+
+def planned(lake: Lakehouse, frm: dict[str, Any], to: dict[str, Any], batch_id: int, *values: int) -> Commit:
+    files = lake.write(FLAT, rows(values), batch_id)
+    return Commit(FLAT, PRODUCER, frm, to, batch_id, files)
+
+
+def at_five(lake: Lakehouse) -> None:
+    assert lake.commit_once(planned(lake, {}, {"input": 5}, 1, 1, 2)) == "committed"
+
+
+def test_commit_moves_rows_number_and_marker_together(lake: Lakehouse) -> None:
+    at_five(lake)
+    head = Lakehouse(lake.path).head(FLAT)
+    assert (head.batch_id, head.markers) == (1, {PRODUCER: {"input": 5}})
+    assert numbers(stored_rows(lake.path, FLAT)) == [1, 2]
+    assert lake.table(FLAT).current_snapshot().summary["secchi.batch_id"] == "1"  # type: ignore[index,union-attr]
+
+
+@pytest.mark.parametrize("second", [9, 8, 7])
+def test_overlapping_ranges_cannot_both_commit(lake: Lakehouse, second: int) -> None:
+    """5 → 8 and 5 → 9, planned from the same place: the second would count 6 to 8 twice."""
+    at_five(lake)
+    one = planned(lake, {"input": 5}, {"input": 8}, 2, 6, 7, 8)
+    other = planned(lake, {"input": 5}, {"input": second}, 2, 60, 70, 80)
+    assert lake.commit_once(one) == "committed"
+    if second == 8:
+        assert lake.commit_once(other) == "already"
+    else:
+        with pytest.raises(CommitConflictError, match=r"silver\.flat: silver\.readings is no longer at \{'input': 5\}"):
+            lake.commit_once(other)
+    assert numbers(stored_rows(lake.path, FLAT)) == [1, 2, 6, 7, 8]
+
+
+def test_same_commit_again_is_already_done(lake: Lakehouse) -> None:
+    at_five(lake)
+    commit = planned(lake, {"input": 5}, {"input": 8}, 2, 6)
+    assert lake.commit_once(commit) == "committed"
+    assert lake.commit_once(commit) == "already"
+    assert Lakehouse(lake.path).commit_once(commit) == "already"
+    assert numbers(stored_rows(lake.path, FLAT)) == [1, 2, 6]
+
+
+@pytest.mark.parametrize("batch_id", [1, 3])
+def test_number_must_be_the_next(lake: Lakehouse, batch_id: int) -> None:
+    """Rows are stamped with it: another producer's commit came between plan and commit."""
+    at_five(lake)
+    with pytest.raises(CommitConflictError):
+        lake.commit_once(planned(lake, {"input": 5}, {"input": 6}, batch_id, 6))
+    assert numbers(stored_rows(lake.path, FLAT)) == [1, 2]
+
+
+def test_producers_have_markers_of_their_own(lake: Lakehouse) -> None:
+    at_five(lake)
+    other = replace(planned(lake, {}, {"other": 1}, 2, 9), producer="silver.other")
+    assert lake.commit_once(other) == "committed"
+    assert lake.head(FLAT).markers == {PRODUCER: {"input": 5}, "silver.other": {"other": 1}}
+
+
+def test_commit_without_rows_is_fenced_too(lake: Lakehouse) -> None:
+    at_five(lake)
+    stale = Lakehouse(lake.path)
+    nothing = Commit(FLAT, PRODUCER, {"input": 5}, {"input": 6}, 2)
+    assert lake.commit_once(nothing) == "committed"
+    with pytest.raises(CommitConflictError):
+        stale.commit_once(replace(nothing, to={"input": 7}))
+    assert lake.head(FLAT).batch_id == 2
+
+
+def test_many_committers_make_one_commit(tmp_path: Path) -> None:
+    """Each with a catalog of its own, all from the same place, at the same time."""
+    at_five(Lakehouse(tmp_path))
+    lakes = [Lakehouse(tmp_path) for _ in range(4)]
+    commits = [planned(lake, {"input": 5}, {"input": 6 + n}, 2, 6 + n) for n, lake in enumerate(lakes)]
+
+    def attempt(lake: Lakehouse, commit: Commit) -> str:
+        try:
+            return lake.commit_once(commit)
+        except CommitConflictError:
+            return "conflict"
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = sorted(pool.map(attempt, lakes, commits))
+    assert outcomes == ["committed", "conflict", "conflict", "conflict"]
+    assert len(stored_rows(tmp_path, FLAT)) == 3
+
+
+def test_lost_race_is_tried_again_from_the_marker(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another producer's commit wins the swap: the first loses its number, and nothing is written twice."""
+    at_five(lake)
+    rival, transact = Lakehouse(lake.path), lakehouse._transact
+
+    def late(table: Any, commit: Commit) -> None:
+        monkeypatch.setattr(lakehouse, "_transact", transact)
+        append(rival, FLAT, rows([100]))
+        transact(table, commit)
+
+    commit = planned(lake, {"input": 5}, {"input": 6}, 2, 6)
+    monkeypatch.setattr(lakehouse, "_transact", late)
+    with pytest.raises(CommitConflictError):
+        lake.commit_once(commit)
+    assert numbers(stored_rows(lake.path, FLAT)) == [1, 2, 100]
+
+
+@pytest.mark.parametrize("has_committed", [True, False])
+def test_unknown_outcome_is_told_by_the_marker(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch, has_committed: bool
+) -> None:
+    """The catalog's answer is lost, with the swap made or not; the files of the attempt stay in either case."""
+    at_five(lake)
+    transact = lakehouse._transact
+
+    def lose(table: Any, commit: Commit) -> None:
+        if has_committed:
+            transact(table, commit)
+        raise OperationalError("update", {}, Exception("disk I/O error"))
+
+    commit = planned(lake, {"input": 5}, {"input": 6}, 2, 6)
+    monkeypatch.setattr(lakehouse, "_transact", lose)
+    if has_committed:
+        assert lake.commit_once(commit) == "committed"
+    else:
+        with pytest.raises(SourceUnavailableError, match=r"silver\.flat: commit failed: .*disk I/O error"):
+            lake.commit_once(commit)
+    monkeypatch.setattr(lakehouse, "_transact", transact)
+    assert lake.commit_once(commit) == ("already" if has_committed else "committed")
+    assert numbers(stored_rows(lake.path, FLAT)) == [1, 2, 6]
+
+
+# --- the schema --------------------------------------------------------------------------------------------------
+
+
+def declared(**columns: pl.DataType) -> StoredTable:
+    return replace(FLAT, schema={**SCHEMA, **columns})
+
+
+def test_new_column_is_added_and_null_in_old_rows(lake: Lakehouse) -> None:
+    append(lake, FLAT, rows([1]))
+    wider = declared(unit=pl.String())
+    after = Lakehouse(lake.path)
+    append(after, wider, rows([2]).with_columns(unit=pl.lit("BAR")))
+    for reader in (after, Lakehouse(lake.path)):
+        found = reader.read(wider).sort("value")
+        assert found["unit"].to_list() == [None, "BAR"]
+        assert found.schema == pl.Schema(wider.schema)
+    assert after.head(wider).batch_id == 2
+
+
+def test_old_process_goes_on_beside_a_new_column(lake: Lakehouse) -> None:
+    append(lake, FLAT, rows([1]))
+    append(Lakehouse(lake.path), declared(unit=pl.String()), rows([2]).with_columns(unit=pl.lit("BAR")))
+    assert numbers(lake.read(FLAT)) == [1]
+    lake.table(FLAT, refresh=True)
+    assert numbers(lake.read(FLAT)) == [1, 2]
+    assert "unit" not in lake.read(FLAT).columns
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (declared(value=pl.Int64()), "stored column 'value' is double, declared as long"),
+        (
+            replace(FLAT, schema={n: t for n, t in SCHEMA.items() if n != "value"}),
+            "stored column 'value' is double, no longer declared",
+        ),
+    ],
+    ids=["changed", "gone"],
+)
+def test_other_changes_are_refused_with_the_way_out(lake: Lakehouse, table: StoredTable, message: str) -> None:
+    append(lake, FLAT, rows([1]))
+    with pytest.raises(SchemaMismatchError) as error:
+        Lakehouse(lake.path).table(table)
+    assert str(error.value).startswith(f"silver.flat: {message}; ")
+    assert "declare it as it is stored, or give the new column a new name" in str(error.value)
+    assert numbers(stored_rows(lake.path, FLAT)) == [1]
+
+
+def test_order_of_declared_columns_does_not_matter(lake: Lakehouse) -> None:
+    append(lake, FLAT, rows([1]))
+    turned = replace(FLAT, schema=dict(reversed(SCHEMA.items())))
+    append(Lakehouse(lake.path), turned, rows([2]))
+    assert numbers(stored_rows(lake.path, FLAT)) == [1, 2]
+
+
+def test_several_processes_may_be_the_first(tmp_path: Path) -> None:
+    """They make the catalog and the table, and add a column to it, at the same time."""
+    append(Lakehouse(tmp_path / "old"), FLAT, rows([1]))
+    code = (
+        "import sys; from pathlib import Path; from dataclasses import replace; import polars as pl\n"
+        "from resources.lakehouse import Lakehouse; from tests.resources.lake import FLAT, SCHEMA\n"
+        "wider = replace(FLAT, schema={**SCHEMA, 'unit': pl.String()})\n"
+        "print('ready', flush=True); sys.stdin.read()\n"
+        "for name in ('new', 'old'): Lakehouse(Path(sys.argv[1]) / name).table(wider)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(4)]
+    for process in started:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0] * 4, ended
+    assert Lakehouse(tmp_path / "old").read(declared(unit=pl.String()))["unit"].to_list() == [None]
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def test_columns_that_were_asked_for_and_no_others(lake: Lakehouse) -> None:
+    append(lake, READINGS, rows(range(5)))
+    for reader in (lake, Lakehouse(lake.path)):
+        found = reader.read(READINGS, Ranges("value", [(1.0, 3.0)]), columns=["at"])
+        assert found.columns == ["at"] and found.height == 2
+
+
+def test_table_without_rows_has_its_columns(lake: Lakehouse) -> None:
+    assert lake.read(READINGS).schema == pl.Schema(SCHEMA)
+    assert lake.files(READINGS) == []
+    assert lake.read(READINGS, changes(0, 9), columns=["at"]).schema == pl.Schema({"at": SCHEMA["at"]})
+    assert lake.exists(READINGS) and not lake.exists(FLAT)
+
+
+spans = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 90)), min_size=1, max_size=4)
+values_of = st.lists(st.integers(0, 300), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakehouse, pl.DataFrame]:
+    """Six batches over three sensors and five hours, read by a process that did not write them."""
+    writer = Lakehouse(tmp_path_factory.mktemp("known"))
+    for number in range(6):
+        batch = [rows(range(number * 40 + offset, number * 40 + 60 + offset, 3), s) for offset, s in enumerate("abc")]
+        append(writer, READINGS, pl.concat(batch))
+    reader = Lakehouse(writer.path)
+    return reader, reader.read(READINGS)
+
+
+@given(spans, values_of, st.sampled_from(["at", "value", "batch_id"]))
+@settings(max_examples=60, deadline=None)
+def test_pruning_hides_no_row(
+    known: tuple[Lakehouse, pl.DataFrame], spans: list[tuple[int, int]], values: list[int], column: str
+) -> None:
+    lake, everything = known
+    of: dict[str, Callable[[int], Any]] = {
+        "at": lambda n: START + timedelta(minutes=n),
+        "value": float,
+        "batch_id": lambda n: n % 9,
+    }
+    ranges = Ranges(column, [(of[column](low), of[column](low + size)) for low, size in spans])
+    among = Among("value", [float(n) for n in values])
+    for where in ([ranges], [among], [ranges, among, Among("sensor", ["b", "zz"])]):
+        expected = everything.filter(*(w.polars() for w in where)).sort("at", "sensor", "value", "batch_id")
+        assert lake.read(READINGS, *where).sort("at", "sensor", "value", "batch_id").equals(expected)
+
+
+def test_files_are_pruned(known: tuple[Lakehouse, pl.DataFrame]) -> None:
+    """The control of the test above: not every file is looked at."""
+    lake, _ = known
+    every = len(lake.files(READINGS))
+    assert len(lake.files(READINGS, Among("sensor", ["b"]))) == every / 3
+    assert 0 < len(lake.files(READINGS, changes(5, 6))) < every / 3
+    assert lake.files(READINGS, Ranges("at", [(START - timedelta(days=2), START)])) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)), max_size=40),
+    st.integers(1, 12),
+)
+def test_coalesced_ranges_are_a_sorted_superset(spans: list[tuple[int, int]], most: int) -> None:
+    ranges = [(low, low + size) for low, size in spans]
+    joined = coalesce(ranges, most)
+    covered = {n for low, high in joined for n in range(low, high)}
+    wanted = {n for low, high in ranges for n in range(low, high)}
+    assert wanted <= covered
+    assert len(joined) <= most
+    assert all(before[1] < after[0] for before, after in zip(joined, joined[1:], strict=False)), "sorted, none touch"
+    assert all(any(low == r[0] for r in ranges) and any(high == r[1] for r in ranges) for low, high in joined)
+    if len(coalesce(ranges, len(ranges) + 1)) <= most:
+        assert covered == wanted, "nothing more than asked for, where there is room"
+
+
+def test_coalescing_closes_the_smallest_gaps() -> None:
+    assert coalesce([(0, 1), (2, 3), (10, 11), (100, 101)], 3) == [(0, 3), (10, 11), (100, 101)]
+    assert coalesce([(0, 1), (2, 3), (10, 11), (100, 101)], 1) == [(0, 101)]
+    assert coalesce([]) == []
+
+
+def test_range_of_batches_ends_before_too_many_rows(lake: Lakehouse) -> None:
+    for size in (4, 4, 20, 4):
+        append(lake, FLAT, rows(range(size)))
+    assert lake.batch_within(FLAT, 0, 4, 1) == 1, "one batch at least"
+    assert lake.batch_within(FLAT, 0, 4, 8) == 2
+    assert lake.batch_within(FLAT, 2, 4, 5) == 3
+    assert lake.batch_within(FLAT, 0, 4, 1000) == 4
+    assert lake.batch_within(FLAT, 4, 4, 1) == 4
+
+
+# --- rewriting ---------------------------------------------------------------------------------------------------
+
+
+def compact(lake: Lakehouse, stored: StoredTable = FLAT) -> bool:
+    """Merges every file of a table into one a partition."""
+    lake.table(stored, refresh=True)
+    files = lake.files(stored)
+    merged = lake.read_files(stored, files).sort(stored.sort)
+    return lake.rewrite(stored, files, lake.write_sorted(stored, merged))
+
+
+def feed(lake: Lakehouse, stored: StoredTable, head: int) -> list[pl.DataFrame]:
+    """What a reader gets that takes one batch after the other."""
+    order = ["at", "sensor"]
+    return [lake.read(stored, changes(number, number + 1)).sort(order) for number in range(head)]
+
+
+@pytest.mark.parametrize("stored", [FLAT, READINGS], ids=lambda stored: stored.name)
+def test_merged_files_keep_rows_numbers_and_the_change_feed(lake: Lakehouse, stored: StoredTable) -> None:
+    for number in range(6):
+        append(lake, stored, rows(range(number * 25, number * 25 + 25)))
+    before, head = stored_rows(lake.path, stored), lake.head(stored)
+    was_fed, files = feed(lake, stored, 6), len(lake.files(stored))
+    assert compact(lake, stored)
+    after = Lakehouse(lake.path)
+    assert stored_rows(lake.path, stored).equals(before)
+    assert (after.head(stored).batch_id, after.head(stored).markers) == (head.batch_id, head.markers)
+    assert len(after.files(stored)) < files
+    for reader in (lake, after):
+        reader.table(stored, refresh=True)
+        fed = feed(reader, stored, 6)
+        assert [batch.equals(was) for batch, was in zip(fed, was_fed, strict=True)] == [True] * 6
+    assert all(batch.height == 25 for batch in was_fed)
+    append(after, stored, rows([999]))
+    assert after.head(stored).batch_id == 7
+
+
+def test_rewrite_that_met_a_commit_changes_nothing(lake: Lakehouse) -> None:
+    for number in range(3):
+        append(lake, FLAT, rows([number]))
+    files = lake.files(FLAT)
+    merged = lake.write_sorted(FLAT, lake.read_files(FLAT, files).sort(FLAT.sort))
+    append(Lakehouse(lake.path), FLAT, rows([3]))
+    assert not lake.rewrite(FLAT, files, merged)
+    assert numbers(stored_rows(lake.path, FLAT)) == [0, 1, 2, 3]
+    assert compact(lake), "a new plan succeeds"
+    assert numbers(stored_rows(lake.path, FLAT)) == [0, 1, 2, 3]
+
+
+def test_append_that_met_a_rewrite_commits(lake: Lakehouse) -> None:
+    for number in range(3):
+        append(lake, FLAT, rows([number]))
+    commit = Commit(FLAT, PRODUCER, {"input": 3}, {"input": 4}, 4, lake.write(FLAT, rows([3]), 4))
+    assert compact(Lakehouse(lake.path))
+    assert lake.commit_once(commit) == "committed"
+    assert numbers(stored_rows(lake.path, FLAT)) == [0, 1, 2, 3]
+
+
+def test_replacement_of_a_file_that_was_merged_away_is_planned_again(lake: Lakehouse) -> None:
+    """Else the neighbours of the replaced row would stand in the merged file and in the new one."""
+    for number in range(3):
+        append(lake, FLAT, rows([number, number + 10]))
+    lake.table(FLAT, refresh=True)
+    (old,) = (f for f in lake.files(FLAT, Ranges("value", [(1.0, 2.0)])) if f.record_count == 2 and holds(lake, f, 1.0))
+    new = lake.write(FLAT, rows([1, 11]).with_columns(value=pl.col("value") + 0.5), 4)
+    assert compact(Lakehouse(lake.path))
+    with pytest.raises(CommitConflictError, match="compacted away"):
+        lake.commit_once(Commit(FLAT, PRODUCER, {"input": 3}, {"input": 4}, 4, new, [old]))
+    assert numbers(stored_rows(lake.path, FLAT)) == [0, 1, 2, 10, 11, 12]
+    assert lake.head(FLAT).batch_id == 3
+
+
+def holds(lake: Lakehouse, file: Any, value: float) -> bool:
+    return value in lake.read_files(FLAT, [file])["value"]
+
+
+def test_rewrites_and_commits_in_turn_lose_nothing(tmp_path: Path) -> None:
+    """One thread appends, another merges as often as it can: each loses or wins as a whole."""
+    append(Lakehouse(tmp_path), FLAT, rows([0]))
+
+    def appends() -> None:
+        lake = Lakehouse(tmp_path)
+        for number in range(1, 16):
+            append(lake, FLAT, rows([number]))
+
+    def merges() -> list[bool]:
+        lake = Lakehouse(tmp_path)
+        return [compact(lake) for _ in range(12)]
+
+    with ThreadPoolExecutor(2) as pool:
+        appending, merging = pool.submit(appends), pool.submit(merges)
+        appending.result()
+        outcomes = merging.result()
+    assert any(outcomes)
+    assert numbers(stored_rows(tmp_path, FLAT)) == list(range(16))
+    assert feed(Lakehouse(tmp_path), FLAT, 16)[7]["value"].to_list() == [7.0]
+
+
+def test_commit_gives_up_where_every_swap_is_lost(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_five(lake)
+
+    def lose(*_: Any) -> None:
+        raise CommitFailedException("the metadata was swapped")
+
+    monkeypatch.setattr(lakehouse, "_transact", lose)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(SourceUnavailableError, match=r"silver\.flat: 8 commits met another writer"):
+        lake.commit_once(planned(lake, {"input": 5}, {"input": 6}, 2, 6))
