@@ -18,7 +18,7 @@ from assets.expressions import POSITION, Expression, nearest, open_sandbox, pars
 from assets.table import MINUTE, UTC_TIME, Column, Table, Window, column, declare
 from resources.durations import Duration
 from resources.errors import ConfigurationError
-from resources.lakehouse import Partition
+from resources.stored_table import Partition
 
 START, END = "window_start", "window_end"
 _GROUP, _SERIES = "__group", "__series"

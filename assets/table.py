@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from resources.errors import ConfigurationError
-from resources.lakehouse import Partition, StoredTable
+from resources.stored_table import Partition, StoredTable
 
 Layer = Literal["bronze", "silver", "gold", "reference", "ops", "quarantine"]
 UTC_TIME = pl.Datetime("us", "UTC")

@@ -18,9 +18,10 @@ from pipelines.gold_step import due_windows
 from pipelines.micro_batch import streaming_tables
 from pipelines.printing import counted
 from resources.duckdb import stored_tables
-from resources.lakehouse import Head, StoredTable
+from resources.lakehouse import Head
 from resources.landing import sealed_segments
 from resources.selection import Ranges
+from resources.stored_table import StoredTable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

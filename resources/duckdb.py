@@ -23,7 +23,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from resources.errors import SchemaMismatchError
-from resources.lakehouse import Lakehouse, StoredTable
+from resources.lakehouse import Lakehouse
+from resources.stored_table import StoredTable
 
 _PROTOCOL = "lakehouse"
 _FOREVER = datetime(2000, 1, 1, tzinfo=UTC)

@@ -30,6 +30,7 @@ from resources.errors import CommitConflictError, SchemaMismatchError, SourceUna
 from resources.file_index import FileIndex, bounds
 from resources.iceberg import ReplaceFiles, metadata_location, write_data_file
 from resources.selection import BATCH_ID, Where, changes
+from resources.stored_table import Partition, StoredTable
 
 Marker = dict[str, Any]
 FILE = "_file"
@@ -50,31 +51,6 @@ _TABLE_PROPERTIES = {
 }
 _COMMIT_ATTEMPTS = 8
 _RECENT_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Partition:
-    """A partition field: a column and how its value is cut."""
-
-    column: str
-    transform: Literal["identity", "hour", "day"]
-
-
-@dataclass(frozen=True)
-class StoredTable:
-    """What storage knows of a table: its name, typed columns, partitioning, and the order of rows within a file."""
-
-    layer: str
-    name: str
-    schema: Mapping[str, pl.DataType]
-    partitions: tuple[Partition, ...] = ()
-    sort: tuple[str, ...] = ()
-    wide: frozenset[str] = frozenset()  # columns without statistics: their bounds prune nothing
-
-    @property
-    def identifier(self) -> str:
-        """``layer.name``."""
-        return f"{self.layer}.{self.name}"
 
 
 def stands_at(frm: Marker, to: Marker) -> bool:

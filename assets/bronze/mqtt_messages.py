@@ -6,7 +6,7 @@ import polars as pl
 
 from assets.table import UTC_TIME, column, declare
 from pipelines.collect.mqtt import RECORD
-from resources.lakehouse import Partition
+from resources.stored_table import Partition
 
 mqtt_messages = declare(
     layer="bronze",

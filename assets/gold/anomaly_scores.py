@@ -9,8 +9,8 @@ from assets.calculation import built_in
 from assets.table import MINUTE, Column, Window, column, table
 from ml.features import END, FEATURES, KEY, SERIES, START
 from ml.isolation_forest import restore, score
-from resources.lakehouse import Partition
 from resources.model_store import StoredModel
+from resources.stored_table import Partition
 
 sensor_windows_1m = built_in("sensor_windows_1m")
 

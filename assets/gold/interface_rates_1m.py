@@ -6,7 +6,7 @@ import polars as pl
 
 from assets.silver.snmp_samples import snmp_samples
 from assets.table import MINUTE, UTC_TIME, Window, column, table
-from resources.lakehouse import Partition
+from resources.stored_table import Partition
 
 GAP = timedelta(minutes=5)
 _WRAP = 2**64

@@ -3,7 +3,7 @@
 import polars as pl
 
 from assets.table import UTC_TIME, column, declare
-from resources.lakehouse import Partition
+from resources.stored_table import Partition
 
 records = declare(
     layer="quarantine",

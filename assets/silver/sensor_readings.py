@@ -24,7 +24,7 @@ from assets.json_payload import (
 )
 from assets.spellings import load_spellings
 from assets.table import UTC_TIME, Outputs, column, table
-from resources.lakehouse import Partition
+from resources.stored_table import Partition
 
 _TOPIC_PREFIX = "factory_iot/"
 _PAYLOAD = "bronze.mqtt_messages.payload"

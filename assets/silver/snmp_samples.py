@@ -9,7 +9,7 @@ from assets.bronze.snmp_varbinds import snmp_varbinds
 from assets.reference.mib_objects import mib_objects
 from assets.snmp_values import decode_instance, decode_values
 from assets.table import UTC_TIME, Outputs, column, table
-from resources.lakehouse import Partition
+from resources.stored_table import Partition
 
 _POSITION = ("stream", "sequence", "row")
 _OID = "bronze.snmp_varbinds.oid"

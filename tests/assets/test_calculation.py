@@ -16,7 +16,7 @@ from assets.expressions import open_sandbox
 from assets.silver.sensor_readings import sensor_readings
 from assets.table import Table
 from resources.errors import ConfigurationError
-from resources.lakehouse import Partition
+from resources.stored_table import Partition
 from tests.assets.golden import cases, plain, read_expected, read_input
 
 _TABLES = {sensor_readings.identifier: sensor_readings}

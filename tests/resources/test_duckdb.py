@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from resources.duckdb import Views, _SharedReader, connect, stored_tables
-from resources.lakehouse import Commit, Lakehouse, StoredTable
+from resources.lakehouse import Commit, Lakehouse
+from resources.stored_table import StoredTable
 from resources.wiring import LakehouseDuckDB
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
