@@ -85,7 +85,7 @@ class _Definition(_Model):
     """``[[calculation]]``."""
 
     name: _Name
-    description: Annotated[str, Field(min_length=1)]
+    description: Annotated[str, Field(min_length=1)] | None = None
     source: Annotated[str, Field(alias="from")]
     where: str | None = None
     by: Annotated[list[str], Field(min_length=1)]
@@ -99,6 +99,11 @@ class _Definition(_Model):
         if taken := sorted(_RESERVED & value.keys()):
             raise ValueError(f"may not be named {taken[0]!r}; every window has a column of that name")
         return value
+
+
+def _described(wanted: _Definition) -> str:
+    rows = f"of `{wanted.source}`" + (f" where {wanted.where}" if wanted.where else "")
+    return f"One row a series ({', '.join(wanted.by)}) and window of {wanted.window.size}, {rows}."
 
 
 @dataclass(frozen=True)
@@ -297,7 +302,7 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
     return declare(
         layer="gold",
         name=wanted.name,
-        description=wanted.description,
+        description=wanted.description or _described(wanted),
         columns=_columns(wanted, upstream, by, where, aggregates),
         key=(*by, START),
         inputs=(upstream,),

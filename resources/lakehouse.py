@@ -116,7 +116,7 @@ class Lakehouse:
                     return known
                 known = self.catalog.load_table(stored.identifier)
             else:
-                known = self._create_or_evolve(stored)
+                known = self._first_opened(stored)
         except (SQLAlchemyError, OSError) as error:
             raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {_first_line(error)}") from error
         self._tables[stored.identifier] = known
@@ -125,6 +125,15 @@ class Lakehouse:
     def exists(self, stored: StoredTable) -> bool:
         """Whether the table has been created."""
         return stored.identifier in self._tables or self.catalog.table_exists(stored.identifier)
+
+    def _first_opened(self, stored: StoredTable) -> Table:
+        """Several processes may make a table or its new columns at once; who comes later finds them."""
+        for attempt in range(_COMMIT_ATTEMPTS):
+            try:
+                return self._create_or_evolve(stored)
+            except CommitFailedException:
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
+        raise SourceUnavailableError(f"{stored.identifier}: {_COMMIT_ATTEMPTS} changes of its schema met another one")
 
     def _create_or_evolve(self, stored: StoredTable) -> Table:
         schema = _iceberg_schema(stored)

@@ -224,7 +224,7 @@ def test_sandbox_has_no_files() -> None:
     [
         ({"name": "5m"}, "calculation '5m': name must match pattern '^[a-z][a-z0-9_]*$', got '5m'"),
         ({"name": None}, "calculation None: name is missing"),
-        ({"description": None}, "description is missing"),
+        ({"by": None}, "by is missing"),
         ({"colour": 1}, "colour is not a known key"),
         (
             {"from": "silver.sensor_reading"},
