@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,7 +99,7 @@ class Demo:
         return self._context
 
     def start(self) -> None:
-        """Starts senders, collectors and Dagster; the factory sends once the collector has subscribed."""
+        """Starts agents, collectors and Dagster; the factory sends when all is there."""
         run, environment = self.supervisor.start, child_environment(self.config_file, dagster_home(self.config))
         python = [sys.executable, "-W", "ignore", "-m"]
         broker = broker_command(self.options.folder / "broker", self.options.mqtt_port)
@@ -107,16 +107,10 @@ class Demo:
         ports = ",".join(str(self.options.snmp_port + i) for i in range(len(_AGENTS)))
         agents = [*python, "pipelines.simulate.snmp_agents", "--ports", ports, "--answered", str(self.answered_file)]
         run(Child("agents", agents, environment, self.answered_file.exists))
-        ours = list(children(self.config, self.config_file, "127.0.0.1", self.options.port))
-        for child in ours:
-            is_collect = child.name == "collect"
-            run(
-                Child(
-                    child.name, child.command, child.environment, self._is_subscribed if is_collect else child.is_ready
-                )
-            )
-            if is_collect:
-                run(Child("factory", [*python, *self._factory()], environment, has_end=True))
+        for child in children(self.config, self.config_file, "127.0.0.1", self.options.port):
+            is_ready = self._is_subscribed if child.name == "collect" else child.is_ready
+            run(replace(child, is_ready=is_ready))
+        run(Child("factory", [*python, *self._factory()], environment, has_end=True))
 
     def _factory(self) -> list[str]:
         command = ["pipelines.simulate.factory", "--port", str(self.options.mqtt_port), "--sent", str(self.sent_file)]

@@ -5,11 +5,14 @@ A table's progress lives in the table: the property ``secchi.batch_id`` (number 
 transaction, and only from the place where the plan found them.
 """
 
+import fcntl
 import json
+import os
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -88,12 +91,13 @@ class Lakehouse:
         self.path = path
         warehouse = (path / "warehouse").absolute()
         warehouse.mkdir(parents=True, exist_ok=True)
-        self.catalog = SqlCatalog(
-            "secchi",
-            uri=f"sqlite:///{(path / 'catalog.db').absolute()}",
-            warehouse=f"file://{warehouse}",
-            **{"py-io-impl": "resources.durable_io.DurableFileIO"},
-        )
+        with self._alone():
+            self.catalog = SqlCatalog(
+                "secchi",
+                uri=f"sqlite:///{(path / 'catalog.db').absolute()}",
+                warehouse=f"file://{warehouse}",
+                **{"py-io-impl": "resources.durable_io.DurableFileIO"},
+            )
         self._tables: dict[str, Table] = {}
         self._recent: OrderedDict[str, pl.DataFrame] = OrderedDict()
         self._index = FileIndex()
@@ -126,14 +130,24 @@ class Lakehouse:
         """Whether the table has been created."""
         return stored.identifier in self._tables or self.catalog.table_exists(stored.identifier)
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process or thread at a time makes the catalog, a namespace, a table or its new columns."""
+        lock = os.open(self.path / "catalog.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
     def _first_opened(self, stored: StoredTable) -> Table:
-        """Several processes may make a table or its new columns at once; who comes later finds them."""
         for attempt in range(_COMMIT_ATTEMPTS):
             try:
-                return self._create_or_evolve(stored)
-            except CommitFailedException:
+                with self._alone():
+                    return self._create_or_evolve(stored)
+            except CommitFailedException:  # a new column met a commit of rows
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
-        raise SourceUnavailableError(f"{stored.identifier}: {_COMMIT_ATTEMPTS} changes of its schema met another one")
+        raise SourceUnavailableError(f"{stored.identifier}: {_COMMIT_ATTEMPTS} changes of its schema met a commit")
 
     def _create_or_evolve(self, stored: StoredTable) -> Table:
         schema = _iceberg_schema(stored)
