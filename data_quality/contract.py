@@ -18,6 +18,7 @@ SET_LATER = frozenset({"batch_id", "is_final", "revision", "corrected_at"})
 """Columns that the engine sets after the contract was applied."""
 
 _LONGEST_VALUE = 80
+_CALENDAR = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)
 _RAW = "as it came: "
 
 
@@ -153,9 +154,18 @@ def _cast_check(table: ContractTable, name: str, found: pl.DataType) -> _Check:
 
 def _message(table: ContractTable, name: str, value: pl.Expr, dtype: pl.DataType, complaint: str | pl.Expr) -> pl.Expr:
     is_shown = not dtype.is_nested() and dtype != pl.Binary
-    text = value.cast(pl.String).str.head(_LONGEST_VALUE) if is_shown else pl.lit(f"a {dtype}")
+    text = _text(value, dtype).str.head(_LONGEST_VALUE) if is_shown else pl.lit(f"a {dtype}")
     end = pl.lit(complaint) if isinstance(complaint, str) else complaint
     return pl.concat_str(pl.lit(f"{table.identifier}.{name} is "), text.fill_null("null"), end)
+
+
+def _text(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if not isinstance(dtype, pl.Datetime):
+        return value.cast(pl.String)
+    # polars ends the process where it should write a time that no calendar has.
+    first, last = (pl.lit(moment, dtype) for moment in _CALENDAR)
+    written = pl.when(value.is_between(first, last)).then(value).cast(pl.String)
+    return pl.coalesce(written, pl.format(f"{{}} {dtype.time_unit} from 1970", value.to_physical()))
 
 
 def _value_checks(table: ContractTable, work: pl.DataFrame) -> Iterator[_Check]:

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from resources.durations import Duration
-from resources.durations import parse_duration as parse_duration
+from resources.durations import Duration, PositiveDuration
 from resources.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SECCHI_CONFIG"
@@ -68,8 +67,8 @@ class Secret(Model):
         assert self.file is not None
         try:
             return self.file.read_text().rstrip("\n")
-        except OSError as error:
-            raise ConfigurationError(f"secret: cannot read {self.file}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"secret: cannot read {self.file} as text: {error}") from error
 
 
 class LakehouseConfig(Model):
@@ -81,27 +80,49 @@ class LakehouseConfig(Model):
 class LandingConfig(Model):
     """``[landing]``: sealing and the size cap of landing (per collector stream)."""
 
-    commit_interval: Duration = timedelta(milliseconds=20)
+    commit_interval: PositiveDuration = timedelta(milliseconds=20)
     segment_bytes: Size = 16 * 2**20
-    segment_age: Duration = timedelta(seconds=1)
+    segment_age: PositiveDuration = timedelta(seconds=1)
     capacity_bytes: Size = 10 * 2**30
+
+
+def _topic_filter(value: str) -> str:
+    """Checks a topic filter (MQTT 3.1.1 section 4.7)."""
+    levels = value.split("/")
+    if not value or "\0" in value or len(value.encode()) > 65_535:
+        raise ValueError("must be a topic filter of 1 to 65,535 bytes without NUL")
+    if "#" in value and (levels[-1] != "#" or value.count("#") > 1):
+        raise ValueError("has '#' that is not the whole last level of the filter")
+    if any("+" in level and level != "+" for level in levels):
+        raise ValueError("has '+' that is not a whole level of the filter")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", value) or "://" in value:
+        raise ValueError("must be a host name or an address, without scheme and port")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
 
 
 class MqttBroker(Model):
     """``[[mqtt]]``: one broker."""
 
     name: Name
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 1883
-    topics: Annotated[list[str], Field(min_length=1)]
+    topics: Annotated[list[TopicFilter], Field(min_length=1)]
     qos: Literal[0, 1, 2] = 1
     username: str | None = None
     password: Secret | None = None
     client_id: Name | None = None
     protocol: Literal["3.1.1", "5"] = "3.1.1"
-    keepalive: Duration = timedelta(seconds=60)
-    reconnect_min: Duration = timedelta(milliseconds=500)
-    reconnect_max: Duration = timedelta(seconds=60)
+    keepalive: PositiveDuration = timedelta(seconds=60)
+    reconnect_min: PositiveDuration = timedelta(milliseconds=500)
+    reconnect_max: PositiveDuration = timedelta(seconds=60)
     max_in_flight: Annotated[int, Field(ge=1, le=65535)] = 1000
 
 
@@ -117,7 +138,7 @@ class SnmpModule(Model):
 
     get: list[str] = []
     walk: list[str] = []
-    interval: Duration = timedelta(seconds=5)
+    interval: PositiveDuration = timedelta(seconds=5)
 
     @model_validator(mode="after")
     def _numeric(self) -> "SnmpModule":
@@ -132,11 +153,11 @@ class SnmpModule(Model):
 class SnmpTarget(Model):
     """``[[snmp.targets]]``: one agent and what to read from it."""
 
-    host: str
+    host: Host
     port: Annotated[int, Field(ge=1, le=65535)] = 161
     auth: Name = "public"
     modules: Annotated[list[Name], Field(min_length=1)]
-    timeout: Duration = timedelta(seconds=2)
+    timeout: PositiveDuration = timedelta(seconds=2)
     retries: Annotated[int, Field(ge=0, le=10)] = 1
 
     @property
@@ -163,11 +184,15 @@ class SnmpConfig(Model):
         return self
 
 
+def _with_zone(value: datetime) -> datetime:
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
 class TimeConfig(Model):
-    """``[time]``: bounds of event time, and when a sender counts as idle."""
+    """``[time]``: bounds of event time, and when a sender counts as idle. A time without an offset is UTC."""
 
     skew: Duration = timedelta(minutes=5)
-    earliest: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    earliest: Annotated[datetime, AfterValidator(_with_zone)] = datetime(2000, 1, 1, tzinfo=UTC)
     idle: Duration = timedelta(minutes=1)
 
 
@@ -177,7 +202,7 @@ class MicroBatchConfig(Model):
     idle: Duration = timedelta(seconds=10)
     duration: Duration = timedelta(minutes=5)
     pause: Duration = timedelta(milliseconds=500)
-    report_every: Duration = timedelta(seconds=30)
+    report_every: PositiveDuration = timedelta(seconds=30)
     max_bytes: Size = 64 * 2**20
 
 
@@ -256,7 +281,8 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 def _mistake(source: str, error: ValidationError) -> str:
     """One line for the first mistake: file, key, what is wrong, the value."""
-    first = error.errors(include_url=False)[0]
+    # An unknown key is often why another one is missing.
+    first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     text = first["msg"].removeprefix("Value error, ")
     text = text[0].lower() + text[1:]
     if first["type"] == "extra_forbidden":
@@ -299,7 +325,7 @@ def load_config(path: Path | None = None) -> Config:
         raise ConfigurationError(
             f"{file}: {error.strerror}; name the file with --config or {CONFIG_VARIABLE}"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file}: {error}") from error
     config = parse_config(document, str(file))
     base = file.resolve().parent / config.lakehouse.path

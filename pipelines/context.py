@@ -8,6 +8,7 @@ from pathlib import Path
 from assets.catalog import load_tables
 from assets.table import Table
 from pipelines.config import Config
+from resources.errors import ConfigurationError
 from resources.lakehouse import Lakehouse
 from resources.model_store import ModelStore
 
@@ -56,6 +57,25 @@ class TableResult:
 
 
 def open_context(config: Config, run_id: str = "process") -> Context:
-    """Opens the lakehouse of a configuration; creates its directory when it is new."""
-    path = config.lakehouse.path
-    return Context(Lakehouse(path), load_tables(config.calculation), config, ModelStore(path / "models"), run_id)
+    """Opens the lakehouse of a configuration; creates its directory when it is new.
+
+    Raises:
+        ConfigurationError: a declaration has a mistake, or the configuration names a table that cannot be what it asks.
+    """
+    path, tables = config.lakehouse.path, load_tables(config.calculation)
+    check_retention(config, tables)
+    return Context(Lakehouse(path), tables, config, ModelStore(path / "models"), run_id)
+
+
+def check_retention(config: Config, tables: Mapping[str, Table]) -> None:
+    """Every table with a retention is there and has a time by which its rows are old.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    timed = sorted(identifier for identifier, table in tables.items() if table.time is not None)
+    for identifier in config.maintenance.retention:
+        if identifier not in timed:
+            raise ConfigurationError(
+                f"secchi.toml: maintenance.retention: must name one of {timed}, got {identifier!r}"
+            )

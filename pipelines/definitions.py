@@ -13,6 +13,7 @@ def definitions() -> dg.Definitions:
     from assets.catalog import load_tables
     from pipelines import automation, dagster_assets
     from pipelines.config import load_config
+    from pipelines.context import check_retention
     from pipelines.housekeeping import housekeeping_asset
     from pipelines.micro_batch_run import asset_key
     from pipelines.quality import quality_checks
@@ -21,6 +22,7 @@ def definitions() -> dg.Definitions:
 
     config = load_config()
     tables = load_tables(config.calculation)
+    check_retention(config, tables)
     return dg.Definitions(
         assets=[
             dagster_assets.micro_batch_assets(config, tables),

@@ -33,9 +33,9 @@ _AGENTS = (("system", "interfaces"), ("system", "ups"), ("system", "sensors"), (
 
 _DRAIN_SECONDS = 240.0
 _QUERIES = (
-    "select * from gold.anomaly_scores where is_anomaly order by window_start desc limit 10",
+    "select device_id, sensor_id, window_start, score, threshold from gold.anomaly_scores where is_anomaly limit 10",
     "select device_id, if_name, window_start, in_bits_per_second from gold.interface_rates_1m limit 10",
-    "select stage, reason, count(*) from quarantine.records group by all",
+    "select stage, reason, count(*) as records from quarantine.records group by all",
 )
 
 
@@ -145,17 +145,18 @@ class Demo:
 
     def show(self) -> None:
         """Prints the one live status line; a new line every ten seconds where there is no terminal."""
+        # Downstream first: what is counted later is never less.
         figures = {
-            "sent": _line_count(self.sent_file),
-            "landed": self.landed(),
-            "bronze": self.rows("bronze.mqtt_messages"),
-            "silver": self.rows("silver.sensor_readings"),
-            "windows": self.rows("gold.sensor_windows_1m"),
-            "scored": self.rows("gold.anomaly_scores"),
-            "snmp": self.rows("silver.snmp_samples"),
             "quarantined": self.rows("quarantine.records"),
+            "snmp": self.rows("silver.snmp_samples"),
+            "scored": self.rows("gold.anomaly_scores"),
+            "windows": self.rows("gold.sensor_windows_1m"),
+            "silver": self.rows("silver.sensor_readings"),
+            "bronze": self.rows("bronze.mqtt_messages"),
+            "landed": self.landed(),
+            "sent": _line_count(self.sent_file),
         }
-        line = "  ".join(f"{name} {count:,}" for name, count in figures.items())
+        line = "  ".join(f"{name} {count:,}" for name, count in reversed(figures.items()))
         if sys.stdout.isatty():
             print(f"\r\x1b[2K{line}", end="", flush=True)
         elif line != self.shown:
@@ -276,7 +277,8 @@ def run_suites(demo: Demo) -> int:
             newest[evaluation.asset_check_key.to_user_string()] = evaluation
     failed = {name: e.severity for name, e in sorted(newest.items()) if not e.passed}
     for name, severity in failed.items():
-        print(f"\ncheck {'failed' if severity == dg.AssetCheckSeverity.ERROR else 'warns'}: {name}", end="")
+        told = "failed" if severity == dg.AssetCheckSeverity.ERROR else "warns, its examples are in the UI"
+        print(f"\ncheck {name}: {told}", end="")
     return sum(severity == dg.AssetCheckSeverity.ERROR for severity in failed.values()) + failed_runs
 
 
@@ -289,6 +291,7 @@ def run(options: Options) -> int:
     config = load_config(config_file)
     with Supervisor(config.lakehouse.path / "logs", lambda line: print(f"\nsecchi demo: {line}")) as supervisor:
         demo = Demo(options, config_file, config, supervisor)
+        print(f"Starting an empty lakehouse in {options.folder} and all processes ...", flush=True)
         demo.start()
         if supervisor.is_stopping:
             return 130
@@ -300,7 +303,7 @@ def run(options: Options) -> int:
         if options.duration is not None:
             return run_bounded(demo)
         demo.watch(lambda: False)
-        print()
+        print(f"\nStopped; the data stays in {options.folder} until the next make demo.")
         return 0
 
 

@@ -6,7 +6,8 @@ snapshot holds them.
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from assets.table import Table
 from pipelines.context import Context
 from pipelines.micro_batch import record_batches
 from resources.durable_io import local_path
-from resources.errors import SecchiError
+from resources.errors import CommitConflictError, SecchiError
 from resources.file_index import bounds
 from resources.selection import BATCH_ID
 
@@ -30,6 +31,8 @@ MERGED_ROWS = 1_000_000
 
 SMALL_BYTES = 256 * 1024
 """Files up to this size are always worth merging."""
+
+_RECORD_ATTEMPTS = 5
 
 
 @dataclass
@@ -46,7 +49,7 @@ class Upkeep:
 
 def maintain(context: Context, on_table: Callable[[Upkeep], None] = lambda _: None) -> list[Upkeep]:
     """Compacts, drops, expires and sweeps every table that exists; one that fails does not stop the others."""
-    record_batches(context)
+    _record(context)
     reports = []
     for table in context.tables.values():
         if not context.lakehouse.exists(table.stored):
@@ -63,6 +66,17 @@ def maintain(context: Context, on_table: Callable[[Upkeep], None] = lambda _: No
         on_table(report)
         reports.append(report)
     return reports
+
+
+def _record(context: Context) -> None:
+    """Records the commits before their snapshots may go; a batch may be recording too."""
+    for left in reversed(range(_RECORD_ATTEMPTS)):
+        try:
+            record_batches(context)
+            return
+        except CommitConflictError:
+            if not left:
+                raise
 
 
 def compact(context: Context, table: Table) -> int:
@@ -139,7 +153,8 @@ def expire(context: Context, table: Table) -> tuple[int, int]:
     manifests_old = {p: m for p, m in _manifests(iceberg, old).items() if p not in manifests_kept}
     live = _entries(iceberg, manifests_kept)
     dead = _entries(iceberg, manifests_old) - live
-    iceberg.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in old]).commit()
+    if not context.lakehouse.expire(table.stored, sorted(gone)):
+        return 0, 0
     lists = {s.manifest_list for s in old}
     doomed = dead | set(manifests_old) | lists
     for location in doomed:
@@ -177,7 +192,7 @@ def sweep(context: Context, table: Table) -> int:
     if root is None:
         return 0
     cutoff = (context.clock() - context.config.maintenance.sweep_after).timestamp()
-    old = [p for p in root.rglob("*") if p.is_file() and p.stat().st_mtime < cutoff]
+    old = list(_older(root, cutoff))
     if not old:
         return 0
     held = _held(iceberg)
@@ -185,6 +200,13 @@ def sweep(context: Context, table: Table) -> int:
     for path in orphans:
         path.unlink(missing_ok=True)
     return len(orphans)
+
+
+def _older(root: Path, cutoff: float) -> Iterator[Path]:
+    for path in root.rglob("*"):
+        with suppress(FileNotFoundError):  # each commit deletes the oldest metadata
+            if path.is_file() and path.stat().st_mtime < cutoff:
+                yield path
 
 
 def _held(iceberg: IcebergTable) -> set[Path]:

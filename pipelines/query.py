@@ -2,15 +2,17 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 from duckdb import DuckDBPyConnection, StatementType
 
 from resources.errors import SecchiError
 
+T = TypeVar("T")
 _READING = {StatementType.SELECT, StatementType.EXPLAIN, StatementType.MULTI}  # MULTI is a PIVOT
 _CHUNK = 10_000
 _UNKNOWN_TABLE = re.compile(r'Table with name "?([\w.]+)"? does not exist')
@@ -43,7 +45,7 @@ class Result:
 
     def _fetch(self, count: int) -> list[tuple[Any, ...]]:
         with _one_line(self._connection):
-            return self._connection.fetchmany(count)
+            return _interruptible(self._connection, lambda: self._connection.fetchmany(count))
 
 
 def open_query(connection: DuckDBPyConnection, statement: str, most: int | None = None) -> Result:
@@ -59,8 +61,19 @@ def open_query(connection: DuckDBPyConnection, statement: str, most: int | None 
         kind = statements[0].type
         if kind not in _READING:
             raise QueryError(f"{kind.name} is refused: the lakehouse is read-only here; SELECT, SHOW, DESCRIBE read it")
-        connection.execute(statements[0])
+        _interruptible(connection, lambda: connection.execute(statements[0]))
     return Result(connection, most)
+
+
+def _interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """Runs work of DuckDB in a thread: only so does Ctrl-C reach this one, which then interrupts the query."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 @contextmanager

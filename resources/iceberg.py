@@ -73,6 +73,12 @@ def metadata_location(catalog: SqlCatalog, layer: str, name: str) -> str | None:
         return connection.scalar(query)
 
 
+def any_metadata_location(catalog: SqlCatalog) -> str | None:
+    """Where the metadata of some table is; None while there is no table."""
+    with catalog.engine.connect() as connection:
+        return connection.scalar(select(IcebergTables.metadata_location).limit(1))
+
+
 class ReplaceFiles(_OverwriteFiles):
     """An overwrite snapshot that keeps the manifest list short.
 

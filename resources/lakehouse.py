@@ -29,9 +29,9 @@ from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform,
 from sqlalchemy.exc import SQLAlchemyError
 
 from resources.durable_io import local_path
-from resources.errors import CommitConflictError, SchemaMismatchError, SourceUnavailableError
+from resources.errors import CommitConflictError, ConfigurationError, SchemaMismatchError, SourceUnavailableError
 from resources.file_index import FileIndex, bounds
-from resources.iceberg import ReplaceFiles, metadata_location, write_data_file
+from resources.iceberg import ReplaceFiles, any_metadata_location, metadata_location, write_data_file
 from resources.selection import BATCH_ID, Where, changes
 from resources.stored_table import Partition, StoredTable
 
@@ -92,15 +92,42 @@ class Lakehouse:
         warehouse = (path / "warehouse").absolute()
         warehouse.mkdir(parents=True, exist_ok=True)
         with self._alone():
+            self._refuse_lost_catalog(warehouse)
             self.catalog = SqlCatalog(
                 "secchi",
                 uri=f"sqlite:///{(path / 'catalog.db').absolute()}",
                 warehouse=f"file://{warehouse}",
                 **{"py-io-impl": "resources.durable_io.DurableFileIO"},
             )
+        self._refuse_copy(warehouse)
         self._tables: dict[str, Table] = {}
         self._recent: OrderedDict[str, pl.DataFrame] = OrderedDict()
         self._index = FileIndex()
+
+    def _refuse_lost_catalog(self, warehouse: Path) -> None:
+        """A new catalog beside old tables would start them anew.
+
+        Raises:
+            ConfigurationError: there is no catalog, but there are tables.
+        """
+        if not (self.path / "catalog.db").exists() and any(warehouse.glob("*/*/metadata/*.json")):
+            raise ConfigurationError(
+                f"lakehouse {self.path}: {warehouse} holds tables, but catalog.db is gone; restore it, "
+                "or name another lakehouse.path"
+            )
+
+    def _refuse_copy(self, warehouse: Path) -> None:
+        """A catalog names its files by absolute place: a copy would write into the original, and sweep it.
+
+        Raises:
+            ConfigurationError: the tables are elsewhere.
+        """
+        location = any_metadata_location(self.catalog)
+        path = local_path(location) if location else None
+        if path is not None and not path.resolve().is_relative_to(warehouse.resolve()):
+            raise ConfigurationError(
+                f"lakehouse {self.path}: was moved or copied; its catalog points to {path}: put it back in its place"
+            )
 
     # --- tables ------------------------------------------------------------------------------------------------
 
@@ -276,14 +303,35 @@ class Lakehouse:
         return head.batch_id == commit.batch_id and head.markers.get(commit.producer, {}) == commit.to
 
     def rewrite(self, stored: StoredTable, delete: Sequence[DataFile], add: Sequence[DataFile]) -> bool:
-        """Replaces files by others with the same or fewer rows; False if another commit came between."""
+        """Replaces files by others with the same or fewer rows; False if another commit came between.
+
+        Raises:
+            SourceUnavailableError: storage or catalog did not answer.
+        """
         table = self.table(stored)
         try:
-            with table.transaction() as transaction:
+            with _told(stored), table.transaction() as transaction:
                 _stage(transaction, table, add, delete, {"secchi.producer": "maintenance"})
         except (CommitFailedException, ValidationException):
             return False
         return True
+
+    def expire(self, stored: StoredTable, snapshot_ids: list[int]) -> bool:
+        """Forgets snapshots, not their files; False if another commit came between. Raises as ``rewrite`` does."""
+        try:
+            with _told(stored):
+                self.table(stored).maintenance.expire_snapshots().by_ids(snapshot_ids).commit()
+        except CommitFailedException:
+            return False
+        return True
+
+
+@contextmanager
+def _told(stored: StoredTable) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise SourceUnavailableError(f"{stored.identifier}: commit failed: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

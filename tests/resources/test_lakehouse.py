@@ -1,5 +1,6 @@
 """Tables, reads and the fenced commit."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy.exc import OperationalError
 
 from resources import lakehouse
-from resources.errors import CommitConflictError, SchemaMismatchError, SourceUnavailableError
+from resources.errors import CommitConflictError, ConfigurationError, SchemaMismatchError, SourceUnavailableError
 from resources.lakehouse import Commit, Lakehouse
 from resources.selection import Among, Ranges, Where, changes, coalesce
 from resources.stored_table import StoredTable
@@ -243,6 +244,41 @@ def test_several_processes_may_be_the_first(tmp_path: Path) -> None:
     ended = [process.communicate(timeout=60) for process in started]
     assert [process.returncode for process in started] == [0] * 4, ended
     assert Lakehouse(tmp_path / "old").read(declared(unit=pl.String()))["unit"].to_list() == [None]
+
+
+def test_lost_catalog_is_refused_until_it_is_back(tmp_path: Path) -> None:
+    """A new one would begin every table again, and take what is still in landing twice."""
+    append(Lakehouse(tmp_path), FLAT, rows([1]))
+    (tmp_path / "catalog.db").rename(tmp_path / "kept.db")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"holds tables, but catalog\.db is gone; restore it"):
+            Lakehouse(tmp_path)
+    (tmp_path / "kept.db").rename(tmp_path / "catalog.db")
+    assert numbers(stored_rows(tmp_path, FLAT)) == [1]
+
+
+def test_copy_is_refused(tmp_path: Path) -> None:
+    append(Lakehouse(tmp_path / "one"), FLAT, rows([1]))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(ConfigurationError, match=r"two: was moved or copied; its catalog points to .*/one/"):
+        Lakehouse(tmp_path / "two")
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    assert numbers(stored_rows(tmp_path / "link", FLAT)) == [1], "another way to the same place"
+
+
+def test_kill_while_the_first_table_is_made_is_no_obstacle(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from pyiceberg.catalog.sql import SqlCatalog\n"
+        "from resources.lakehouse import Lakehouse; from tests.resources.lake import FLAT\n"
+        "write = SqlCatalog._write_metadata\n"
+        "def die(*arguments): write(*arguments); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "SqlCatalog._write_metadata = staticmethod(die)\n"
+        "Lakehouse(Path(sys.argv[1])).table(FLAT)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False).returncode == -9
+    assert list(tmp_path.rglob("*.metadata.json"))
+    append(Lakehouse(tmp_path), FLAT, rows([1]))
+    assert numbers(stored_rows(tmp_path, FLAT)) == [1]
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
