@@ -245,7 +245,7 @@ def test_sandbox_has_no_files() -> None:
         ({"window": {"kind": "tumbling"}}, "window.size is missing"),
         ({"window": {"kind": "tumbling", "size": "soon"}}, "window.size must be a duration like '30s'"),
         ({"window": {"kind": "tumbling", "size": "0s"}}, "window.size must be at least 1 ms, got 0 s"),
-        ({"lateness": -1}, "lateness must not be negative, got -1 s"),
+        ({"lateness": -1}, "lateness must be from 0 s to 100 years"),
         ({"aggregate": {}}, "aggregate must have at least 1 item"),
         ({"aggregate": {"N": "count()"}}, "aggregate.N must match pattern"),
         ({"aggregate": {"n": 3}}, "aggregate.n must be a valid string, got 3"),

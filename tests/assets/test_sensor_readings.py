@@ -134,7 +134,7 @@ def test_fast_path_gives_what_the_exact_path_gives(seed: int) -> None:
     assert both.rejects.equals(exact.rejects)
     assert both.rows.height + both.rejects.height == messages.height
     # Else there would be nothing to compare.
-    assert messages.height > both.rows.height > module._fast(messages.with_row_index("index")).height > 50
+    assert messages.height > both.rows.height > module._fast(messages.with_row_index("index")).height > 20
 
 
 def test_comparison_of_the_paths_bites() -> None:
