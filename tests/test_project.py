@@ -25,8 +25,6 @@ MOST_LINES = 400
 LONGER = {
     "resources/lakehouse.py": "one class: reading and the fenced commit share its tables, plans and recent frames",
     "tests/pipelines/test_cli.py": "one section a command, one fixture for all",
-    "tests/pipelines/test_maintenance.py": "one section a kind of upkeep, one fixture for all",
-    "tests/resources/test_lakehouse.py": "one section a promise of the commit, one fixture for all",
 }
 GIVEN = {
     "dagster": "dagster",

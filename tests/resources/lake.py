@@ -52,3 +52,8 @@ def append(lake: Lakehouse, stored: StoredTable, frame: pl.DataFrame, delete: Se
 def stored_rows(folder: Path, stored: StoredTable = READINGS) -> pl.DataFrame:
     """What a new process reads, in order."""
     return Lakehouse(folder).read(stored).sort("sensor", "at", "value")
+
+
+def numbers(frame: pl.DataFrame) -> list[int]:
+    """The values of rows, in order."""
+    return sorted(int(value) for value in frame["value"])
