@@ -1,74 +1,20 @@
 """The one model of secchi.toml: validated whole before anything connects."""
 
 import os
-import re
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from pipelines.settings.fields import Model, Size
+from pipelines.settings.mqtt import MqttBroker
+from pipelines.settings.snmp import SnmpConfig
 from resources.durations import Duration, PositiveDuration
 from resources.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SECCHI_CONFIG"
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?")
-_SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-
-
-def _parse_size(value: Any) -> Any:
-    if isinstance(value, str):
-        if not (match := _SIZE.fullmatch(value.strip())):
-            raise ValueError("must be a size like '16 MiB', '10 GiB' or a number of bytes")
-        return int(float(match[1]) * _SIZE_UNITS[match[2]])
-    return value
-
-
-Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-
-
-class Model(BaseModel):
-    """Base of every section: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Secret(Model):
-    """A secret's place, never its value: ``{env = "NAME"}`` or ``{file = "path"}``."""
-
-    env: str | None = None
-    file: Path | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_plain_text(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError('must not stand in the file; write {env = "NAME"} or {file = "path"}')
-        return value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> "Secret":
-        if (self.env is None) == (self.file is None):
-            raise ValueError('must be {env = "NAME"} or {file = "path"}')
-        return self
-
-    def reveal(self) -> str:
-        """Returns the secret's value.
-
-        Raises:
-            ConfigurationError: if the variable or the file is not there.
-        """
-        if self.env is not None:
-            if (value := os.environ.get(self.env)) is None:
-                raise ConfigurationError(f"secret: environment variable {self.env} is not set")
-            return value
-        assert self.file is not None
-        try:
-            return self.file.read_text().rstrip("\n")
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"secret: cannot read {self.file} as text: {error}") from error
 
 
 class LakehouseConfig(Model):
@@ -84,104 +30,6 @@ class LandingConfig(Model):
     segment_bytes: Size = 16 * 2**20
     segment_age: PositiveDuration = timedelta(seconds=1)
     capacity_bytes: Size = 10 * 2**30
-
-
-def _topic_filter(value: str) -> str:
-    """Checks a topic filter (MQTT 3.1.1 section 4.7)."""
-    levels = value.split("/")
-    if not value or "\0" in value or len(value.encode()) > 65_535:
-        raise ValueError("must be a topic filter of 1 to 65,535 bytes without NUL")
-    if "#" in value and (levels[-1] != "#" or value.count("#") > 1):
-        raise ValueError("has '#' that is not the whole last level of the filter")
-    if any("+" in level and level != "+" for level in levels):
-        raise ValueError("has '+' that is not a whole level of the filter")
-    return value
-
-
-def _host(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", value) or "://" in value:
-        raise ValueError("must be a host name or an address, without scheme and port")
-    return value
-
-
-Host = Annotated[str, AfterValidator(_host)]
-TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
-
-
-class MqttBroker(Model):
-    """``[[mqtt]]``: one broker."""
-
-    name: Name
-    host: Host = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 1883
-    topics: Annotated[list[TopicFilter], Field(min_length=1)]
-    qos: Literal[0, 1, 2] = 1
-    username: str | None = None
-    password: Secret | None = None
-    client_id: Name | None = None
-    protocol: Literal["3.1.1", "5"] = "3.1.1"
-    keepalive: PositiveDuration = timedelta(seconds=60)
-    reconnect_min: PositiveDuration = timedelta(milliseconds=500)
-    reconnect_max: PositiveDuration = timedelta(seconds=60)
-    max_in_flight: Annotated[int, Field(ge=1, le=65535)] = 1000
-
-
-class SnmpAuth(Model):
-    """``[snmp.auths.NAME]``: credentials, apart from what is polled."""
-
-    version: Literal["1", "2c"] = "2c"
-    community: Secret | None = None
-
-
-class SnmpModule(Model):
-    """``[snmp.modules.NAME]``: which objects are read, as numeric OIDs."""
-
-    get: list[str] = []
-    walk: list[str] = []
-    interval: PositiveDuration = timedelta(seconds=5)
-
-    @model_validator(mode="after")
-    def _numeric(self) -> "SnmpModule":
-        for oid in (*self.get, *self.walk):
-            if not re.fullmatch(r"\.?[0-2](\.\d+)+", oid):
-                raise ValueError(f"has {oid!r}; an OID is numeric, like '1.3.6.1.2.1.1.3.0'")
-        if not self.get and not self.walk:
-            raise ValueError("must name OIDs in get or walk")
-        return self
-
-
-class SnmpTarget(Model):
-    """``[[snmp.targets]]``: one agent and what to read from it."""
-
-    host: Host
-    port: Annotated[int, Field(ge=1, le=65535)] = 161
-    auth: Name = "public"
-    modules: Annotated[list[Name], Field(min_length=1)]
-    timeout: PositiveDuration = timedelta(seconds=2)
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
-
-    @property
-    def device_id(self) -> str:
-        """``host:port``, the device's identity in every table."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class SnmpConfig(Model):
-    """``[snmp]``."""
-
-    auths: dict[Name, SnmpAuth] = {"public": SnmpAuth()}
-    modules: dict[Name, SnmpModule] = {}
-    targets: list[SnmpTarget] = []
-
-    @model_validator(mode="after")
-    def _names_resolve(self) -> "SnmpConfig":
-        for index, target in enumerate(self.targets):
-            if target.auth not in self.auths:
-                raise ValueError(f"targets[{index}].auth must be one of {sorted(self.auths)}, got {target.auth!r}")
-            for module in target.modules:
-                if module not in self.modules:
-                    raise ValueError(f"targets[{index}].modules must be of {sorted(self.modules)}, got {module!r}")
-        return self
 
 
 def _with_zone(value: datetime) -> datetime:

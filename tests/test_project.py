@@ -152,10 +152,13 @@ def test_imports_go_one_way(path: Path) -> None:
     elif name.startswith("data_quality/"):
         allowed = ("resources", "assets", "data_quality")
     elif name.startswith("assets/"):
-        records = (f"pipelines.collect.{protocol}.RECORD" for protocol in ("mqtt", "snmp"))
+        collectors = sorted((ROOT / "pipelines" / "collect").glob("*.py"))
+        records = (f"pipelines.collect.{collector.stem}.RECORD" for collector in collectors)
         allowed = ("resources", "assets", "ml", *(records if name.startswith("assets/bronze/") else ()))
     elif name.startswith("pipelines/collect/"):
-        allowed = ("resources", "pipelines.collect", "pipelines.config")
+        allowed = ("resources", "pipelines.collect", "pipelines.settings", "pipelines.config")
+    elif name.startswith("pipelines/settings/"):
+        allowed = ("resources", "pipelines.settings")
     elif name.startswith("pipelines/simulate/"):
         allowed = ("resources", "pipelines.simulate")
     assert {module for module in ours(path) if not is_any(module, *allowed)} == set()

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.collect.group_commit import GroupCommit
-from pipelines.config import MqttBroker
+from pipelines.settings.mqtt import MqttBroker
 from resources.errors import SecchiError
 from resources.mqtt import Broker, MqttConnection, MqttMessage
 

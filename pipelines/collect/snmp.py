@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.collect.group_commit import GroupCommit
-from pipelines.config import SnmpAuth, SnmpConfig, SnmpModule, SnmpTarget
+from pipelines.settings.snmp import SnmpAuth, SnmpConfig, SnmpModule, SnmpTarget
 from resources.snmp import Answer, SnmpSession
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ import click
 
 if TYPE_CHECKING:
     from pipelines.cli import Settings
-    from pipelines.config import Config, Secret
+    from pipelines.config import Config
+    from pipelines.settings.fields import Secret
 
 
 @click.command()

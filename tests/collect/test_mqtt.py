@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.collect.group_commit import GroupCommit
 from pipelines.collect.mqtt import RECORD, SOURCE, MqttCollector
-from pipelines.config import MqttBroker, Secret
+from pipelines.settings.fields import Secret
+from pipelines.settings.mqtt import MqttBroker
 from resources.landing import LandingLimits, LandingStream, read_segment, sealed_segments
 from resources.mqtt import Broker
 from tests.collect.mosquitto import mosquitto, publish

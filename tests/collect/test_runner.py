@@ -15,7 +15,8 @@ import pytest
 
 from pipelines.collect.mqtt import SOURCE
 from pipelines.collect.runner import _supervise, collect, status_path
-from pipelines.config import Config, LakehouseConfig, MqttBroker, parse_config
+from pipelines.config import Config, LakehouseConfig, parse_config
+from pipelines.settings.mqtt import MqttBroker
 from resources.errors import ConfigurationError
 from resources.landing import read_segment, recover_streams, sealed_segments
 from tests.collect.mosquitto import mosquitto, publish

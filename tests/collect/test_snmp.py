@@ -20,7 +20,7 @@ from pysnmp.proto import api
 from assets.bronze.snmp_varbinds import snmp_varbinds
 from pipelines.collect.group_commit import GroupCommit
 from pipelines.collect.snmp import RECORD, SOURCE, PollClock, SnmpCollector, SnmpStatus, phase
-from pipelines.config import SnmpConfig
+from pipelines.settings.snmp import SnmpConfig
 from resources.errors import ConfigurationError
 from resources.landing import LandingLimits, LandingStream, read_segment, sealed_segments
 from tests.resources.snmpd import free_udp_port, snmpd

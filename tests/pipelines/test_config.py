@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.catalog import load_tables
-from pipelines.config import CONFIG_VARIABLE, Config, Secret, load_config, parse_config
+from pipelines.config import CONFIG_VARIABLE, Config, load_config, parse_config
 from pipelines.context import check_retention, open_context
+from pipelines.settings.fields import Secret
 from resources.durations import parse_duration
 from resources.errors import ConfigurationError
 

@@ -19,10 +19,6 @@ from pipelines.config import (
     LakehouseConfig,
     MaintenanceConfig,
     MicroBatchConfig,
-    MqttBroker,
-    SnmpConfig,
-    SnmpModule,
-    SnmpTarget,
 )
 from pipelines.context import Context, TableResult
 from pipelines.dagster_assets import (
@@ -37,6 +33,8 @@ from pipelines.dagster_assets import (
 from pipelines.definitions import definitions
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key, has_contract
 from pipelines.run_process import fail_dead_runs, open_run
+from pipelines.settings.mqtt import MqttBroker
+from pipelines.settings.snmp import SnmpConfig, SnmpModule, SnmpTarget
 from resources.errors import SourceUnavailableError
 from tests.pipelines.plant import Plant, Reading
 

@@ -1,0 +1,77 @@
+"""What the sections of secchi.toml are made of: names, sizes, hosts, secrets."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from resources.errors import ConfigurationError
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def _parse_size(value: Any) -> Any:
+    if isinstance(value, str):
+        if not (match := _SIZE.fullmatch(value.strip())):
+            raise ValueError("must be a size like '16 MiB', '10 GiB' or a number of bytes")
+        return int(float(match[1]) * _SIZE_UNITS[match[2]])
+    return value
+
+
+Size = Annotated[int, BeforeValidator(_parse_size), Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]+", value) or "://" in value:
+        raise ValueError("must be a host name or an address, without scheme and port")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Model(BaseModel):
+    """Base of every section: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Secret(Model):
+    """A secret's place, never its value: ``{env = "NAME"}`` or ``{file = "path"}``."""
+
+    env: str | None = None
+    file: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_plain_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError('must not stand in the file; write {env = "NAME"} or {file = "path"}')
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Secret":
+        if (self.env is None) == (self.file is None):
+            raise ValueError('must be {env = "NAME"} or {file = "path"}')
+        return self
+
+    def reveal(self) -> str:
+        """Returns the secret's value.
+
+        Raises:
+            ConfigurationError: if the variable or the file is not there.
+        """
+        if self.env is not None:
+            if (value := os.environ.get(self.env)) is None:
+                raise ConfigurationError(f"secret: environment variable {self.env} is not set")
+            return value
+        assert self.file is not None
+        try:
+            return self.file.read_text().rstrip("\n")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"secret: cannot read {self.file} as text: {error}") from error
