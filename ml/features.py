@@ -73,9 +73,14 @@ def baselines(windows: pl.DataFrame) -> pl.DataFrame:
     return summary.filter(pl.col("windows") >= MIN_WINDOWS)
 
 
-def _z_score(name: str) -> pl.Expr:
-    distance = pl.col(f"feature_{name}") - pl.col(f"{name}_median")
-    return (distance / pl.col(f"{name}_scale")).clip(-FURTHEST, FURTHEST).alias(f"feature_{name}")
+def _z_score(rows: pl.DataFrame, name: str) -> pl.Series:
+    """The z-scores of a quantity, each by one division.
+
+    An expression multiplies by the reciprocal where the scale is one constant, as with a model of one series; the last
+    bit of a score would hang on how many windows are judged at once.
+    """
+    distance = rows[f"feature_{name}"] - rows[f"{name}_median"]
+    return (distance / rows[f"{name}_scale"]).clip(-FURTHEST, FURTHEST).alias(f"feature_{name}")
 
 
 def features(windows: pl.DataFrame, baselines: pl.DataFrame) -> pl.DataFrame:
@@ -100,6 +105,6 @@ def features(windows: pl.DataFrame, baselines: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("missing_values"))
         .alias("reason")
     )
-    return rows.with_columns(reason, *(_z_score(name) for name in FEATURES)).select(
+    return rows.with_columns(reason, *(_z_score(rows, name) for name in FEATURES)).select(
         *windows.columns, *FEATURE_COLUMNS, "reason"
     )

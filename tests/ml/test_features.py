@@ -96,6 +96,14 @@ def test_rounding_of_a_constant_sensor_is_no_event_but_a_step_is():
     assert stepped["feature_level"] > 1000
 
 
+def test_scores_do_not_depend_on_how_many_windows_are_judged_at_once():
+    """To the last bit; polars makes the scale of the only series a constant, and divides by it as by no other column."""
+    windows = [window(minute, mean=minute * 7919 % 101 / 7) for minute in range(200)]
+    usual = baselines(frame(*windows))
+    together = features(frame(*windows), usual)["feature_level"].to_list()
+    assert together == [features(frame(one), usual)["feature_level"].item() for one in windows]
+
+
 def test_scores_end_at_the_furthest(usual):
     (row,) = judged(usual, window(mean=1e308))
     assert row["feature_level"] == FURTHEST
