@@ -48,7 +48,7 @@ def files(*endings: str) -> list[Path]:
     found: list[Path] = []
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if not _is_made(name)]
-        found += (Path(folder) / name for name in names)
+        found += (Path(folder) / name for name in names if name != ".git")  # a file where there are several worktrees
     return sorted(path for path in found if not endings or path.suffix in endings)
 
 
