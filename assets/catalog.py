@@ -49,7 +49,10 @@ def declared_tables(modules: Sequence[ModuleType], calculations: Mapping[str, Ta
 
 
 def _tables(module: ModuleType) -> list[Table]:
-    return [value for value in vars(module).values() if isinstance(value, Table)]
+    """The tables among a module's names, and the one of its own name, which it may make only when asked."""
+    own = getattr(module, module.__name__.rpartition(".")[2], None)
+    others = [value for value in vars(module).values() if value is not own]
+    return [value for value in (own, *others) if isinstance(value, Table)]
 
 
 def _in_order(tables: Mapping[str, Table]) -> dict[str, Table]:

@@ -1,20 +1,22 @@
-"""gold.anomaly_scores."""
+"""gold.anomaly_scores.
+
+The declaration is made when it is first asked for: the windows that it judges are a calculation, which DuckDB reads.
+"""
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 
 import polars as pl
 
 from assets.calculation import built_in
-from assets.table import MINUTE, Column, Window, column, table
+from assets.table import MINUTE, Column, Table, Window, column, declare
 from ml.features import END, FEATURES, KEY, SERIES, START
 from ml.isolation_forest import restore, score
 from resources.model_store import StoredModel
 from resources.stored_table import Partition
 
-sensor_windows_1m = built_in("sensor_windows_1m")
-
-_WINDOWS = sensor_windows_1m.identifier
+_WINDOWS = "gold.sensor_windows_1m"
 _QUANTITIES = {
     "level": ("the mean", ("mean",)),
     "spread": ("the standard deviation; null with one reading", ("stddev",)),
@@ -25,9 +27,9 @@ _QUANTITIES = {
 }
 
 
-def _inherited(name: str) -> Column:
+def _inherited(windows: Table, name: str) -> Column:
     """A column of the window, as its table declares it."""
-    found = next(c for c in sensor_windows_1m.columns if c.name == name)
+    found = next(c for c in windows.columns if c.name == name)
     return replace(found, required=True, lineage=(f"{_WINDOWS}.{name}",))
 
 
@@ -38,7 +40,6 @@ def _feature(name: str) -> Column:
 
 
 _COLUMNS = (
-    *(_inherited(name) for name in (*SERIES, START, END)),
     column(
         "score",
         pl.Float64,
@@ -65,21 +66,7 @@ _COLUMNS = (
 )
 
 
-@table(
-    layer="gold",
-    columns=_COLUMNS,
-    inputs=(sensor_windows_1m,),
-    model="sensor_windows",
-    key=KEY,
-    series=SERIES,
-    time=START,
-    window=Window(size=MINUTE, reach_ahead=MINUTE, has_finality=False),
-    final_only=True,
-    partitions=(Partition(START, "hour"),),
-    kinds=("iceberg", "gold", "scikitlearn"),
-    freshness=timedelta(minutes=10),
-)
-def anomaly_scores(windows: pl.DataFrame, *, model: StoredModel) -> pl.DataFrame:
+def _judge(windows: pl.DataFrame, *, model: StoredModel) -> pl.DataFrame:
     """One row a final window of a sensor: how unusual it is for its series, by an isolation forest.
 
     Source: the final rows of `gold.sensor_windows_1m`; a corrected window is judged again, with the model of that time.
@@ -100,3 +87,32 @@ def anomaly_scores(windows: pl.DataFrame, *, model: StoredModel) -> pl.DataFrame
         training_tag=pl.lit(model.training.tag),
         window_revision=pl.col("revision"),
     )
+
+
+@cache
+def _declaration() -> Table:
+    windows = built_in("sensor_windows_1m")
+    return declare(
+        layer="gold",
+        name="anomaly_scores",
+        description=str(_judge.__doc__),
+        function=_judge,
+        columns=(*(_inherited(windows, name) for name in (*SERIES, START, END)), *_COLUMNS),
+        inputs=(windows,),
+        model="sensor_windows",
+        key=KEY,
+        series=SERIES,
+        time=START,
+        window=Window(size=MINUTE, reach_ahead=MINUTE, has_finality=False),
+        final_only=True,
+        partitions=(Partition(START, "hour"),),
+        kinds=("iceberg", "gold", "scikitlearn"),
+        freshness=timedelta(minutes=10),
+    )
+
+
+def __getattr__(name: str) -> Table:
+    """The table ``anomaly_scores`` (PEP 562)."""
+    if name == "anomaly_scores":
+        return _declaration()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

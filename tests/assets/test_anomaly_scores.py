@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from assets.gold.anomaly_scores import anomaly_scores, sensor_windows_1m
+from assets.calculation import built_in
+from assets.gold.anomaly_scores import anomaly_scores
 from data_quality.contract import apply_contract
 from ml.isolation_forest import fit
 from resources.model_store import StoredModel, Training
 from tests.ml.windows import frame, simulated, window
 
+sensor_windows_1m = built_in("sensor_windows_1m")
 KNOWN = {"device_id": 1000, "sensor_id": 1}
 
 

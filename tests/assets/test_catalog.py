@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from types import ModuleType
 
@@ -79,6 +81,17 @@ def test_file_has_the_name_of_its_table() -> None:
     assert (
         str(error.value) == f"assets/silver/readings.py: declares silver.sensor_readings, which must stand in {right}"
     )
+
+
+def test_import_of_a_declaration_opens_nothing() -> None:
+    """One that DuckDB has to read is made when it is asked for."""
+    program = """
+import assets, duckdb, importlib, pkgutil
+del duckdb.connect
+for module in pkgutil.walk_packages(assets.__path__, "assets."):
+    importlib.import_module(module.name)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_import_of_an_upstream_table_declares_nothing() -> None:
