@@ -62,6 +62,7 @@ class ModelConfig(Model):
     trees: Annotated[int, Field(ge=1)] = 100
     seed: int = 0
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    keep_models: Annotated[int, Field(ge=1)] = 5
     schedule: str = "0 3 * * *"
 
 

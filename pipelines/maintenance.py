@@ -19,6 +19,7 @@ from pyiceberg.table.snapshots import Snapshot
 from assets.table import Table
 from pipelines.context import Context
 from pipelines.micro_batch import record_batches
+from pipelines.training import drop_old_models
 from resources.durable_io import local_path
 from resources.errors import CommitConflictError, SecchiError
 from resources.file_index import bounds
@@ -58,6 +59,8 @@ def maintain(context: Context, on_table: Callable[[Upkeep], None] = lambda _: No
         try:
             report.files_merged = compact(context, table)
             report.files_dropped = drop_old_rows(context, table)
+            if dropped := drop_old_models(context, table):
+                log.info("%s: dropped %d old models of it", table.identifier, dropped)
             report.snapshots_expired, report.files_deleted = expire(context, table)
             report.files_deleted += sweep(context, table)
         except (SecchiError, OSError) as error:

@@ -1,9 +1,10 @@
 """Training of the anomaly model: the newest final windows become a model in the store, and their snapshot is kept."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,6 +16,8 @@ from pipelines.run_process import OWNER, UPKEEP, open_run
 from resources.errors import ConfigurationError, SecchiError, SourceUnavailableError
 
 if TYPE_CHECKING:
+    from pyiceberg.table.update.snapshot import ManageSnapshots
+
     from pipelines.context import Context
 
 MODEL = "sensor_windows"
@@ -23,6 +26,7 @@ MODEL = "sensor_windows"
 MODEL_KEY = dg.AssetKey(["ml", "sensor_window_model"])
 _FAR = datetime(9999, 1, 1, tzinfo=UTC)
 _TAG_ATTEMPTS = 8
+_TAG_PREFIX = "model-"
 
 
 class NotEnoughWindowsError(SecchiError):
@@ -81,13 +85,17 @@ def is_ready(context: "Context") -> bool:
 
 
 def has_model(context: "Context") -> bool:
-    """Whether there is a model that this version can use."""
+    """Whether there is a model that this version can score with."""
+    from ml.isolation_forest import restore
     from resources.model_store import ModelRefusedError
 
     try:
-        return context.models.latest(MODEL) is not None
+        stored = context.models.latest(MODEL)
+        if stored is not None:
+            restore(stored)
     except ModelRefusedError:
         return False
+    return stored is not None
 
 
 def train_if_needed(context: "Context") -> str | None:
@@ -121,12 +129,17 @@ def train(context: "Context") -> TrainingReport:
         model = fit(windows, seed=settings.seed, **parameters)
     except ValueError as error:
         raise NotEnoughWindowsError(f"{table.identifier}: {error}") from error
-    tag = f"model-{trained_at:%Y%m%dT%H%M%SZ}"  # the store's id of the model begins with the same time
+    tag = f"{_TAG_PREFIX}{trained_at:%Y%m%dT%H%M%SZ}"
     _tag(context, table, snapshot, tag)
     training = Training(snapshot, tag, trained_at, settings.seed, model.trained_rows, model.features, parameters)
     model_id = context.models.save(MODEL, model.forest, model.baselines, training)
     known, seconds = model.baselines.height, time.monotonic() - began
     return TrainingReport(model_id, snapshot, tag, windows.height, model.trained_rows, known, model.features, seconds)
+
+
+def _tag_of(model_id: str) -> str:
+    """The tag of a model's snapshot: the store's id of a model begins with the time of its training."""
+    return _TAG_PREFIX + model_id.partition("-")[0]
 
 
 def _newest_final(context: "Context", table: Table) -> tuple[int | None, pl.DataFrame]:
@@ -147,7 +160,12 @@ def _newest_final(context: "Context", table: Table) -> tuple[int | None, pl.Data
 
 
 def _tag(context: "Context", table: Table, snapshot: int, tag: str) -> None:
-    """Tags a snapshot; maintenance never expires a tagged one.
+    """Tags a snapshot; maintenance never expires a tagged one."""
+    _change_tags(context, table, lambda snapshots: snapshots.create_tag(snapshot, tag))
+
+
+def _change_tags(context: "Context", table: Table, change: Callable[["ManageSnapshots"], "ManageSnapshots"]) -> None:
+    """Commits a change of tags.
 
     Raises:
         SourceUnavailableError: other commits came between every time.
@@ -157,11 +175,33 @@ def _tag(context: "Context", table: Table, snapshot: int, tag: str) -> None:
     for _ in range(_TAG_ATTEMPTS):
         iceberg = context.lakehouse.table(table.stored, refresh=True)
         try:
-            iceberg.manage_snapshots().create_tag(snapshot, tag).commit()
+            change(iceberg.manage_snapshots()).commit()
         except CommitFailedException:
             continue
         return
     raise SourceUnavailableError(f"{table.identifier}: {_TAG_ATTEMPTS} attempts to tag a snapshot met another writer")
+
+
+def drop_old_models(context: "Context", table: Table) -> int:
+    """Deletes the models of a table's windows but for the one in use and the newest, and lets go of their snapshots.
+
+    A tag goes only when it is older than every model that is left: one without a model may be of a training that is
+    about to store it. Returns the number of models deleted.
+    """
+    from pyiceberg.table.update.snapshot import ManageSnapshots
+
+    if table.identifier not in {t.inputs[0].identifier for t in context.tables.values() if t.model == MODEL}:
+        return 0
+    stored, current = context.models.ids(MODEL), context.models.current(MODEL)
+    kept = {*stored[-context.config.ml.keep_models :], current}
+    old = [model_id for model_id in stored if model_id not in kept]
+    for model_id in old:
+        context.models.delete(MODEL, model_id)
+    first = min((_tag_of(model_id) for model_id in stored if model_id in kept), default="")
+    refs = context.lakehouse.table(table.stored, refresh=True).refs()
+    if tags := [name for name in refs if name.startswith(_TAG_PREFIX) and name < first]:
+        _change_tags(context, table, lambda snapshots: reduce(ManageSnapshots.remove_tag, tags, snapshots))
+    return len(old)
 
 
 def training_asset(config: Config, windows: dg.AssetKey) -> dg.AssetsDefinition:

@@ -169,6 +169,19 @@ class ModelStore:
         path = self.root / _checked("name", name) / _CURRENT
         return path.read_text().strip() if path.exists() else None
 
+    def ids(self, name: str) -> list[str]:
+        """The ids of the stored models of ``name``, oldest first."""
+        return sorted(path.parent.name for path in (self.root / _checked("name", name)).glob(f"[!.]*/{_CARD}"))
+
+    def delete(self, name: str, model_id: str) -> None:
+        """Deletes a model. It disappears by one rename, so nobody sees half of it."""
+        directory = self.root / _checked("name", name)
+        gone = directory / f".gone-{uuid.uuid4()}"
+        (directory / _checked("model id", model_id)).rename(gone)
+        fsync_directory(directory)
+        for left in directory.glob(".gone-*"):  # of a deletion that was killed, too
+            shutil.rmtree(left)
+
     def latest(self, name: str) -> StoredModel | None:
         """The model in use, or None if ``name`` was never trained.
 

@@ -97,7 +97,7 @@ def test_rounding_of_a_constant_sensor_is_no_event_but_a_step_is():
 
 
 def test_scores_do_not_depend_on_how_many_windows_are_judged_at_once():
-    """To the last bit; polars makes the scale of the only series a constant, and divides by it as by no other column."""
+    """To the last bit: polars makes the scale of the only series a constant, and divides by it in another way."""
     windows = [window(minute, mean=minute * 7919 % 101 / 7) for minute in range(200)]
     usual = baselines(frame(*windows))
     together = features(frame(*windows), usual)["feature_level"].to_list()

@@ -9,12 +9,13 @@ import pytest
 
 from assets.table import Table
 from pipelines.config import ModelConfig
-from pipelines.maintenance import expire
+from pipelines.maintenance import expire, maintain
 from pipelines.micro_batch_run import asset_key
 from pipelines.training import (
     MODEL,
     MODEL_KEY,
     NotEnoughWindowsError,
+    drop_old_models,
     has_model,
     is_ready,
     train,
@@ -132,6 +133,36 @@ def test_model_of_another_library_is_trained_again(tmp_path: Path) -> None:
     assert not has_model(context)
     assert train_if_needed(context) not in (None, first)
     assert has_model(context)
+
+
+def test_model_of_other_features_is_trained_again(tmp_path: Path) -> None:
+    """It is whole and loads, but no score can be computed with it."""
+    plant = plant_with_windows(tmp_path)
+    train(plant.context)
+    card = next((plant.folder / "models" / MODEL).glob("*/model.json"))
+    card.write_text(card.read_text().replace('"level"', '"height"'))
+    assert not has_model(plant.open())
+
+
+def test_old_models_go_with_their_tags(tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"keep_models": 2})
+    plant = plant_with_windows(tmp_path, settings=settings)
+    context, table, trained = plant.context, windows(plant), []
+    for _ in range(4):
+        plant.now += timedelta(days=1)
+        trained.append(train(context))
+    plant.now += timedelta(days=1)
+    iceberg = context.lakehouse.table(table.stored, refresh=True)
+    being_trained = f"model-{plant.now:%Y%m%dT%H%M%SZ}"  # its model is not stored yet
+    iceberg.manage_snapshots().create_tag(trained[0].snapshot, being_trained).commit()
+    reports = {report.table: report for report in maintain(context)}
+    assert reports[GOLD].error is None
+    kept = trained[2:]
+    assert context.models.ids(MODEL) == [report.model_id for report in kept]
+    assert context.models.current(MODEL) == kept[-1].model_id and has_model(plant.open())
+    refs = context.lakehouse.table(table.stored, refresh=True).refs()
+    assert set(refs) == {"main", being_trained, *(report.tag for report in kept)}
+    assert drop_old_models(context, table) == 0
 
 
 def test_materializing_the_asset_trains(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_names_do_not_share_models(store, saved):
     assert store.latest("interface_rates") is None
 
 
+def test_deleted_model_is_gone_and_no_other(store, forest, saved):
+    newer = Training(**{**TRAINING.__dict__, "trained_at": TRAINING.trained_at + timedelta(days=1)})
+    newer_id = store.save(NAME, forest, BASELINES, newer)
+    (saved.parent / ".gone-0").mkdir()  # what a kill during delete leaves behind
+    assert store.ids(NAME) == [saved.name, newer_id]
+    store.delete(NAME, saved.name)
+    assert store.ids(NAME) == [newer_id]
+    assert {path.name for path in saved.parent.iterdir()} == {"current", newer_id}
+
+
 @pytest.mark.parametrize("file", ["forest.skops", "baselines.parquet"])
 def test_changed_file_is_refused(store, saved, file):
     data = bytearray((saved / file).read_bytes())
