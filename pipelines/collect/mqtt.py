@@ -67,6 +67,10 @@ class MqttCollector:
         if isinstance(outcome, Exception):
             raise outcome
 
+    async def reload(self, section: MqttBroker) -> bool:
+        """Whether it can go on with this configuration; a changed one needs a new start."""
+        return section == self._config
+
     async def _leave(self) -> None:
         if self._connection:
             await self._landing.flush()

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -35,24 +36,47 @@ def status_path(lakehouse: Path) -> Path:
     return lakehouse / "status" / "collectors.json"
 
 
-def run_collectors(config: Config) -> int:
-    """Collects until SIGTERM or SIGINT; returns the exit code.
+def run_collectors(load: Callable[[], Config]) -> int:
+    """Collects until SIGTERM or SIGINT, taking the configuration anew at each SIGHUP; returns the exit code.
 
     Raises:
         ConfigurationError: see ``collect``.
     """
-    asyncio.run(_collect_until_signalled(config))
+    asyncio.run(_collect_until_signalled(load))
     return 0
 
 
-async def _collect_until_signalled(config: Config) -> None:
-    stop = asyncio.Event()
+async def _collect_until_signalled(load: Callable[[], Config]) -> None:
+    stop, reload, loop = asyncio.Event(), Reload(load), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await collect(config, stop)
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.request)
+    await collect(load(), stop, reload)
 
 
-async def collect(config: Config, stop: asyncio.Event) -> None:
+class Reload:
+    """Requests to take the configuration anew; ``load`` reads it."""
+
+    def __init__(self, load: Callable[[], Config]) -> None:
+        self._load = load
+        self._requested = asyncio.Event()
+
+    def request(self) -> None:
+        """Asks for it; a second time before it has begun is the same request."""
+        self._requested.set()
+
+    async def next(self) -> Config:
+        """Waits for a request, and returns the configuration once there is one without a mistake."""
+        while True:
+            await self._requested.wait()
+            self._requested.clear()
+            try:
+                return await asyncio.to_thread(self._load)
+            except ConfigurationError as error:
+                logger.error("the configuration is not taken anew, collecting goes on as before: %s", error)
+
+
+async def collect(config: Config, stop: asyncio.Event, reload: Reload | None = None) -> None:
     """Runs every configured collector until ``stop``; then what came is committed, acknowledged and sealed.
 
     Raises:
@@ -61,7 +85,19 @@ async def collect(config: Config, stop: asyncio.Event) -> None:
     if not config.mqtt and not config.snmp.targets:
         raise ConfigurationError("nothing to collect: the configuration has neither [[mqtt]] nor [[snmp.targets]]")
     with _sole_collector(config.lakehouse.path):
-        await _Collectors(config).run(stop)
+        await _Collectors(config).run(stop, reload)
+
+
+def collecting_pid(lakehouse: Path) -> int | None:
+    """The process that collects for a lakehouse now; None if there is none."""
+    try:
+        with (lakehouse / "status" / "collectors.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(json.loads(status_path(lakehouse).read_text())["pid"])
+    except FileNotFoundError:
+        pass
+    return None
 
 
 @contextmanager
@@ -107,7 +143,52 @@ async def _supervise(name: str, run: Callable[[], Awaitable[None]], stop: asynci
 class _Collector(Protocol):
     async def run(self, stop: asyncio.Event) -> None: ...
 
+    async def reload(self, section: Any) -> bool:
+        """Takes over its changed section of the configuration; False where only a new start can."""
+
     def status(self) -> dict[str, Any]: ...
+
+
+class _Landed(NamedTuple):
+    """A source that a collector lands in."""
+
+    source: str
+    collector: str
+    record: pa.Schema
+
+
+class _Wanted(NamedTuple):
+    """A collector that a configuration asks for; ``make`` takes its section and a landing for each source."""
+
+    name: str
+    section: Any
+    landed: tuple[_Landed, ...]
+    make: Callable[..., _Collector]
+
+
+def _wanted(config: Config) -> Iterator[_Wanted]:
+    messages = _Landed(mqtt.SOURCE, "mqtt", mqtt.RECORD)
+    for broker in config.mqtt:
+        yield _Wanted(_MQTT + broker.name, broker, (messages,), mqtt.MqttCollector)
+    if config.snmp.targets:
+        yield _Wanted(_SNMP, config.snmp, (_Landed(snmp.SOURCE, "snmp", snmp.RECORD),), snmp.SnmpCollector)
+
+
+@dataclass
+class _Running:
+    """A collector, and the task that keeps it running until its own ``stop``."""
+
+    wanted: _Wanted
+    collector: _Collector
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    is_used: bool = False
+
+    async def end(self) -> None:
+        """Lets it bring what came to an end."""
+        self.stop.set()
+        if self.task:
+            await asyncio.wait([self.task])
 
 
 class _Collectors:
@@ -119,55 +200,108 @@ class _Collectors:
         self._is_status_failing = False
         self._status_lock = threading.Lock()
         self._landings: dict[str, GroupCommit] = {}
-        self._factories: dict[str, Callable[[], _Collector]] = {}
-        if config.mqtt:
-            landing = self._open_landing(mqtt.SOURCE, "mqtt", mqtt.RECORD)
-            for broker in config.mqtt:
-                self._factories[_MQTT + broker.name] = partial(mqtt.MqttCollector, broker, landing)
-        if config.snmp.targets:
-            landing = self._open_landing(snmp.SOURCE, "snmp", snmp.RECORD)
-            self._factories[_SNMP] = partial(snmp.SnmpCollector, config.snmp, landing)
-        self._collectors = {name: make() for name, make in self._factories.items()}
-        self._ran: set[str] = set()
+        self._serving: list[asyncio.Task[None]] = []
+        self._changing = asyncio.Lock()
+        self._running = {wanted.name: self._prepare(wanted) for wanted in _wanted(config)}
 
-    def _open_landing(self, source: str, collector: str, schema: pa.Schema) -> GroupCommit:
+    def _prepare(self, wanted: _Wanted) -> _Running:
+        return _Running(wanted, self._make(wanted))
+
+    def _make(self, wanted: _Wanted) -> _Collector:
+        return wanted.make(wanted.section, *(self._landing(landed) for landed in wanted.landed))
+
+    def _landing(self, landed: _Landed) -> GroupCommit:
+        if landed.source in self._landings:
+            return self._landings[landed.source]
         config, root = self._config.landing, self._config.landing_path
         limits = LandingLimits(config.segment_bytes, config.segment_age.total_seconds(), config.capacity_bytes)
         try:
-            stream = LandingStream(root, source, collector, schema, limits)
+            stream = LandingStream(root, landed.source, landed.collector, landed.record, limits)
         except OSError as error:
-            raise ConfigurationError(f"lakehouse.path: cannot write {root / source}: {error.strerror}") from error
-        self._landings[source] = GroupCommit(stream, config.commit_interval.total_seconds())
-        return self._landings[source]
+            where = root / landed.source
+            raise ConfigurationError(f"lakehouse.path: cannot write {where}: {error.strerror}") from error
+        self._landings[landed.source] = GroupCommit(stream, config.commit_interval.total_seconds())
+        return self._landings[landed.source]
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, reload: Reload | None) -> None:
         """Runs until ``stop``, and a moment longer to bring what came to an end."""
-
-        def start(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-            return asyncio.create_task(_supervise(name, run, stop))
-
-        serving = [start(f"landing of {source}", landing.run) for source, landing in self._landings.items()]
-        serving.append(start("status file", self._keep_status))
-        collecting = [start(name, partial(self._run_collector, name, stop)) for name in self._collectors]
+        never = asyncio.Event()
+        self._serve("status file", self._keep_status, never)
+        self._serve_landings(never)
+        for running in self._running.values():
+            self._start(running)
+        reloading = asyncio.create_task(self._keep_reloading(reload, never)) if reload else None
         try:
-            await asyncio.gather(*collecting)
+            await stop.wait()
+            async with self._changing:
+                if reloading:
+                    reloading.cancel()
+                await asyncio.gather(*(running.end() for running in self._running.values()))
         finally:
-            for task in (*collecting, *serving):
+            collecting = [running.task for running in self._running.values() if running.task]
+            for task in (*collecting, *self._serving):
                 task.cancel()
-            await asyncio.gather(*collecting, *serving, return_exceptions=True)
+            await asyncio.gather(*collecting, *self._serving, return_exceptions=True)
             for landing in self._landings.values():
                 await landing.aclose()
             self._write_status(self._status())
 
-    async def _run_collector(self, name: str, stop: asyncio.Event) -> None:
-        if name in self._ran:
+    def _serve(self, name: str, run: Callable[[], Awaitable[None]], never: asyncio.Event) -> None:
+        self._serving.append(asyncio.create_task(_supervise(name, run, never), name=name))
+
+    def _serve_landings(self, never: asyncio.Event) -> None:
+        """Starts the group commits of the sources that have none running."""
+        served = {task.get_name() for task in self._serving}
+        for source, landing in self._landings.items():
+            if (name := f"landing of {source}") not in served:
+                self._serve(name, landing.run, never)
+
+    def _start(self, running: _Running) -> None:
+        run = partial(self._run_collector, running)
+        running.task = asyncio.create_task(_supervise(running.wanted.name, run, running.stop))
+
+    async def _run_collector(self, running: _Running) -> None:
+        if running.is_used:
             # What is left of one that failed is not known.
-            self._collectors[name] = self._factories[name]()
-        self._ran.add(name)
-        await self._collectors[name].run(stop)
+            running.collector = self._make(running.wanted)
+        running.is_used = True
+        await running.collector.run(running.stop)
+
+    async def _keep_reloading(self, reload: Reload, never: asyncio.Event) -> None:
+        while True:
+            config = await reload.next()
+            async with self._changing:
+                try:
+                    await self._take_over(config, never)
+                except ConfigurationError as error:
+                    logger.error("the configuration was taken over in part: %s", error)
+
+    async def _take_over(self, config: Config, never: asyncio.Event) -> None:
+        """Starts, changes and ends collectors until they are those of ``config``; the others do not notice."""
+        if (config.lakehouse, config.landing) != (self._config.lakehouse, self._config.landing):
+            logger.warning("a change of [lakehouse] or [landing] takes effect when the collectors are started again")
+        wanted = {each.name: each for each in _wanted(config)}
+        for name in self._running.keys() - wanted.keys():
+            await self._running[name].end()
+            del self._running[name]
+            logger.info("%s: ended, it is no longer in the configuration", name)
+        for name, each in wanted.items():
+            await self._change(self._running.get(name), each)
+            self._serve_landings(never)
+        logger.info("the configuration was taken over")
+
+    async def _change(self, running: _Running | None, wanted: _Wanted) -> None:
+        if running:
+            if await running.collector.reload(wanted.section):
+                running.wanted = wanted
+                return
+            await running.end()
+        self._running[wanted.name] = self._prepare(wanted)
+        self._start(self._running[wanted.name])
+        logger.info("%s: %s", wanted.name, "started again with its changed configuration" if running else "started")
 
     def _status(self) -> dict[str, Any]:
-        collectors = {name: collector.status() for name, collector in self._collectors.items()}
+        collectors = {name: running.collector.status() for name, running in self._running.items()}
         return {
             "pid": os.getpid(),
             "started_at": self._started_at.isoformat(),

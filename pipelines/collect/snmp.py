@@ -145,7 +145,7 @@ class SnmpCollector:
         landing: GroupCommit,
         status: Callable[[str, SnmpStatus], None] | None = None,
     ) -> None:
-        self._landing = landing
+        self._config, self._landing = config, landing
         self._status: dict[str, SnmpStatus] = {}
         self._sessions: list[SnmpSession] = []
         self._pollers: list[_Poller] = []
@@ -169,6 +169,10 @@ class SnmpCollector:
         finally:
             self._close()
         await self._landing.flush()
+
+    async def reload(self, section: SnmpConfig) -> bool:
+        """Whether it can go on with this configuration; a changed one needs a new start."""
+        return section == self._config
 
     def status(self) -> dict[str, Any]:
         """The counters of each target, as JSON takes them."""

@@ -6,6 +6,7 @@ import click
 
 if TYPE_CHECKING:
     from pipelines.cli import Settings
+    from pipelines.config import Config
 
 
 @click.command()
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 def command(settings: "Settings") -> int:
     """Run the collectors in the foreground.
 
-    They run until Ctrl-C or SIGTERM. What they receive is durable in landing before it is acknowledged; `secchi
-    process` or `secchi up` carries it on.
+    They run until Ctrl-C or SIGTERM; at SIGHUP they take the configuration anew. What they receive is durable in
+    landing before it is acknowledged; `secchi process` or `secchi up` carries it on.
     """
     from pipelines.collect.runner import run_collectors
     from pipelines.commands.check import check_secrets
 
-    config = settings.load()
-    check_secrets(config)
-    return run_collectors(config)
+    def load() -> "Config":
+        config = settings.load()
+        check_secrets(config)
+        return config
+
+    return run_collectors(load)

@@ -28,7 +28,7 @@ from pathlib import Path
 from pipelines.collect.runner import run_collectors
 from pipelines.config import load_config
 logging.basicConfig(level=logging.INFO)
-sys.exit(run_collectors(load_config(Path(sys.argv[1]))))
+sys.exit(run_collectors(lambda: load_config(Path(sys.argv[1]))))
 """
 
 
@@ -200,3 +200,33 @@ def test_a_collector_that_fails_is_started_again(
         asyncio.run(_supervise("mqtt collector factory", run, asyncio.Event()))
     assert runs == 3
     assert [r.message.split(";")[0] for r in caplog.records] == ["mqtt collector factory failed"] * 2
+
+
+@pytest.mark.parametrize("broken", ["[[mqtt]]", "snmp = 3"])
+def test_sighup_takes_the_configuration_anew_and_a_broken_one_changes_nothing(tmp_path: Path, broken: str) -> None:
+    def names() -> list[str]:
+        return sorted(name for name, status in status_of(tmp_path).get("mqtt", {}).items() if status["connected"])
+
+    with mosquitto(tmp_path / "broker") as broker:
+        path = write_config(tmp_path, broker.port)
+        factory = path.read_text()
+        other = factory.replace("factory", "other").replace("test/#", "other/#")
+        with collectors(path) as process:
+            wait_until(lambda: names() == ["factory"])
+            path.write_text(factory + other)
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: names() == ["factory", "other"])
+            assert status_of(tmp_path)["mqtt"]["factory"]["reconnects"] == 0
+            path.write_text(factory + broken)
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr
+            while "collecting goes on as before" not in (line := process.stderr.readline()):
+                assert line, "the process has ended"
+            assert names() == ["factory", "other"]
+            path.write_text(other.replace("other/#", "another/#"))
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: names() == ["other"])
+            publish(broker.port, [b"a"], topic="another/topic")
+            wait_until(lambda: status_of(tmp_path)["landing"][SOURCE]["durable"] == 1)
+            process.terminate()
+            assert process.wait(5) == 0
