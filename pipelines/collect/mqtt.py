@@ -12,7 +12,8 @@ import pyarrow as pa
 from pipelines.collect.group_commit import GroupCommit
 from pipelines.settings.mqtt import MqttBroker
 from resources.errors import SecchiError
-from resources.mqtt import Broker, MqttConnection, MqttMessage
+from resources.mqtt import Broker, MqttConnection
+from resources.mqtt_packets import Arrived
 
 SOURCE = "mqtt_messages"
 RECORD = pa.schema(
@@ -93,23 +94,24 @@ class MqttCollector:
 
     async def _serve(self) -> None:
         """Connects and reads until the connection ends, which is always an error."""
-        self._connection = connection = MqttConnection(self._broker(), self._receive, self._note_refused)
+        self._connection = connection = MqttConnection(self._broker(), self._note_refused)
         await connection.open()
         self._note_connected(connection)
         while True:
             if not self._landing.is_writable:
                 with connection.held():
                     await self._landing.wait_writable()
-            self._flush_full_window(connection, await connection.read())
+            self._land(connection, await connection.read())
+            self._flush_full_window(connection)
 
-    def _flush_full_window(self, connection: MqttConnection, is_drained: bool) -> None:
+    def _flush_full_window(self, connection: MqttConnection) -> None:
         """Commits at once where the broker may be waiting for acknowledgements, instead of at the next interval."""
         if self._quiet:
             self._quiet.cancel()
         owed = connection.unacknowledged
-        if owed >= self._config.max_in_flight or (is_drained and connection.is_stalled):
+        if owed >= self._config.max_in_flight or connection.is_stalled:
             self._landing.request_flush()
-        elif is_drained and owed >= _USUAL_WINDOW:
+        elif connection.is_drained and owed >= _USUAL_WINDOW:
             # Mosquitto lets more through for a while after many acknowledgements; then its window is small again.
             self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._landing.request_flush)
 
@@ -129,15 +131,19 @@ class MqttCollector:
             receive_maximum=config.max_in_flight,
         )
 
-    def _receive(self, connection: MqttConnection, message: MqttMessage) -> None:
-        received_at = time.time_ns() // 1000
-        record = (self._config.name, message.topic, message.qos, message.retain, message.payload, received_at)
-        self._received += 1
-        self._landing.put(record, partial(self._settle, connection, message.mid, message.qos))
+    def _land(self, connection: MqttConnection, arrived: Arrived) -> None:
+        received_at, broker = time.time_ns() // 1000, self._config.name
+        count = len(arrived.messages)
+        self._received += count
+        for left, message in zip(range(count - 1, -1, -1), arrived.messages, strict=True):
+            # Records become durable in their order, so the last one stands for all that came with it.
+            settle = None if left else partial(self._settle, connection, arrived.acknowledgements, count)
+            topic, qos, retain, payload = message
+            self._landing.put((broker, topic, qos, retain, payload, received_at), settle)
 
-    def _settle(self, connection: MqttConnection, mid: int, qos: int) -> None:
-        self._durable += 1
-        connection.acknowledge(mid, qos)
+    def _settle(self, connection: MqttConnection, acknowledgements: bytearray, count: int) -> None:
+        self._durable += count
+        connection.acknowledge(acknowledgements)
 
     def _note_connected(self, connection: MqttConnection) -> None:
         self._connects += 1
