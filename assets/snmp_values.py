@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from resources.snmp_message import decode_oid
+from resources.snmp_ber import decode_oid
 
 SIGNED = ("Integer32",)
 UNSIGNED_32 = ("Counter32", "Gauge32", "TimeTicks")
 COUNTERS = ("Counter32", "Counter64")
 _UNSIGNED = (*UNSIGNED_32, "Counter64")
-_OTHERS = ("OctetString", "ObjectIdentifier", "IpAddress", "Opaque")
+_OPAQUES = ("Opaque", "OpaqueFloat", "OpaqueDouble")
+_OTHERS = ("OctetString", "ObjectIdentifier", "IpAddress", *_OPAQUES)
 _NO_VALUE = {
     "noSuchObject": "no_such_object",
     "noSuchInstance": "no_such_instance",
@@ -120,7 +121,7 @@ def _decode_other(wire_type: str, value: bytes, syntax: str | None) -> tuple[str
         return octets_text(value, syntax), None
     if wire_type == "IpAddress":
         return (".".join(map(str, value)), None) if len(value) == 4 else (None, None)
-    if wire_type == "Opaque":
+    if wire_type in _OPAQUES:
         return _opaque(value)
     try:
         return decode_oid(value), None

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,9 +26,11 @@ def free_udp_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_tool(name: str, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs one of net-snmp's command line tools against the agent, with numeric output."""
-    options = ["-v2c", "-c", "public", "-On", "-OQ", "-Oe", "-OU", "-t", "1", "-r", "3"]
+def run_tool(
+    name: str, port: int, *arguments: str, auth: Sequence[str] = ("-v2c", "-c", "public"), output: str = "nQeU"
+) -> subprocess.CompletedProcess[str]:
+    """Runs one of net-snmp's command line tools against the agent; ``output`` holds its letters of the option -O."""
+    options = [*auth, f"-O{output}", "-t", "1", "-r", "3", "--hexOutputLength=0"]
     return subprocess.run(
         [require_binary(name), *options, f"127.0.0.1:{port}", *arguments],
         env={**os.environ, "MIBS": ""},
@@ -39,11 +41,14 @@ def run_tool(name: str, port: int, *arguments: str) -> subprocess.CompletedProce
 
 
 @contextmanager
-def snmpd(folder: Path, community: str = "public", port: int | None = None) -> Iterator[int]:
-    """Runs the agent and gives its port; it answers on 127.0.0.1 and, where there is one, on ::1."""
+def snmpd(folder: Path, community: str = "public", port: int | None = None, more: str = "") -> Iterator[int]:
+    """Runs the agent and gives its port; it answers on 127.0.0.1 and, where there is one, on ::1.
+
+    ``more`` stands in its configuration. It keeps engine id and boots in ``folder``.
+    """
     port = port or free_udp_port()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "snmpd.conf").write_text(_CONF.format(community=community))
+    (folder / "snmpd.conf").write_text(_CONF.format(community=community) + more)
     listen = [f"udp:127.0.0.1:{port}", *([f"udp6:[::1]:{port}"] if has_ipv6() else [])]
     options = ["-f", "-Lo", "-C", "-c", str(folder / "snmpd.conf"), "-p", str(folder / "pid"), "-I", "-smux"]
     with (folder / "log").open("ab") as log:

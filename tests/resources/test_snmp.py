@@ -16,7 +16,8 @@ from pysnmp.proto import api
 
 from resources.errors import SourceUnavailableError
 from resources.snmp import MAX_OIDS, Answer, SnmpSession
-from resources.snmp_message import Version, decode_oid, encode_request, parse_response
+from resources.snmp_ber import decode_oid
+from resources.snmp_message import Version, encode_request, parse_response
 from tests.resources.snmpd import free_udp_port, has_ipv6, run_tool, snmpd
 
 V2C = api.PROTOCOL_MODULES[api.SNMP_VERSION_2C]
@@ -325,8 +326,8 @@ def test_responses_are_cut_into_the_content_octets_of_their_values(
     request = encode_request("2c", community.encode(), "get", ["1.3.6"], request_id)
     message = V2C.apiMessage.get_response(decoder.decode(request, asn1Spec=V2C.Message())[0])
     V2C.apiPDU.set_varbinds(V2C.apiMessage.get_pdu(message), varbinds)
-    response = parse_response(encoder.encode(message), 5)
-    assert (response.request_id, response.community, response.error) == (request_id, community.encode(), "")
+    response = parse_response(encoder.encode(message), 5, "2c", community.encode())
+    assert (response.request_id, response.error) == (request_id, "")
     assert len(response.varbinds) == len(varbinds)
     for found, (oid, value) in zip(response.varbinds, varbinds, strict=True):
         assert found.oid == ".".join(map(str, oid))
@@ -341,11 +342,11 @@ def test_damaged_messages_are_refused_or_read_but_never_crash(noise: bytes, at: 
     whole[min(at, len(whole) - 1)] = octet
     for data in (bytes(whole), noise, bytes(whole[:at])):
         try:
-            parse_response(data, 0)
+            parse_response(data, 0, "2c", b"public")
         except ValueError as error:
             assert str(error)
 
 
 def test_the_message_of_a_length_that_is_a_lie() -> None:
     with pytest.raises(ValueError, match="element at octet 0 claims 5 octets, 1 are there"):
-        parse_response(b"\x30\x05\x02", 0)
+        parse_response(b"\x30\x05\x02", 0, "2c", b"public")
