@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from assets.python_text import python_to_json
+
 MAX_BYTES = 64 * 1024
 """A longer payload is no telemetry record."""
 MAX_DEPTH = 32
@@ -62,15 +64,42 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _load(text: str) -> Any:
+def _check_text(document: Any) -> None:
     try:
-        return json.loads(text, object_pairs_hook=_unique_names)
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        message = f"payload holds half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no text"
+        raise RejectedError("invalid_utf8", message) from error
+
+
+def _load(text: str) -> Any:
+    if text.count("[") + text.count("{") > MAX_DEPTH and _nesting(text) > MAX_DEPTH:
+        raise RejectedError("too_deep", f"payload is nested more than {MAX_DEPTH} levels deep")
+    try:
+        document = json.loads(text, object_pairs_hook=_unique_names)
     except json.JSONDecodeError as error:
         near = _cut(text[max(0, error.pos - 20) : error.pos + 40].encode("unicode_escape").decode())
         message = f"payload is not JSON: {error.msg} at character {error.pos}, near {near}"
         raise RejectedError("invalid_json", message) from error
     except ValueError as error:  # Python refuses to read integers of more than 4,300 digits
         raise RejectedError("integer_out_of_range", f"payload holds a number with too many digits: {error}") from error
+    if "\\u" in text:
+        _check_text(document)
+    return document
+
+
+def _load_either(text: str) -> Any:
+    """The value of JSON text, or of the text of a Python dict; what is neither is told as JSON is."""
+    try:
+        return _load(text)
+    except RejectedError as error:
+        as_json = python_to_json(text) if error.reason == "invalid_json" and text.lstrip().startswith("{") else None
+        if as_json is None:
+            raise
+        try:
+            return _load(as_json)
+        except RejectedError as other:
+            raise (error if other.reason == "invalid_json" else other) from other
 
 
 def _decode(payload: bytes) -> str:
@@ -85,27 +114,16 @@ def _decode(payload: bytes) -> str:
         raise RejectedError("invalid_utf8", message) from error
 
 
-def _check_text(document: Any) -> None:
-    try:
-        json.dumps(document, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        message = f"payload holds half of a surrogate pair (\\u{ord(error.object[error.start]):04x}), which is no text"
-        raise RejectedError("invalid_utf8", message) from error
-
-
 def parse_object(payload: bytes) -> dict[str, Any]:
-    """Returns the JSON object that a payload holds; NaN and Infinity come back as floats, for the caller to judge.
+    """Returns the object that a payload holds: JSON, or the text of a Python dict.
+
+    NaN and Infinity come back as floats, for the caller to judge.
 
     Raises:
         RejectedError: with reason empty_payload, too_large, invalid_utf8, too_deep, invalid_json, duplicate_field,
             integer_out_of_range or not_an_object.
     """
-    text = _decode(payload)
-    if text.count("[") + text.count("{") > MAX_DEPTH and _nesting(text) > MAX_DEPTH:
-        raise RejectedError("too_deep", f"payload is nested more than {MAX_DEPTH} levels deep")
-    document = _load(text)
-    if "\\u" in text:
-        _check_text(document)
+    document = _load_either(_decode(payload))
     if not isinstance(document, dict):
         raise RejectedError("not_an_object", f"payload must be a JSON object, got {shown(document)}")
     return document

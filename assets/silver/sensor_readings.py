@@ -6,9 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import duckdb
 import polars as pl
-import pyarrow as pa
 
 from assets.bronze.mqtt_messages import mqtt_messages
 from assets.json_payload import (
@@ -22,6 +20,7 @@ from assets.json_payload import (
     shown,
     unknown_as_json,
 )
+from assets.payload_texts import INTEGER, NUMBER, TEXT, ask, json_texts, member, members, whole
 from assets.spellings import load_spellings
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
@@ -48,38 +47,20 @@ _KNOWN_METADATA = frozenset({"siteId", "deviceId", "sensorId", "unit", "ts_human
 _KNOWN_LOCATION = frozenset({"latitude", "longitude"})
 
 
-# Nearly all messages are plain. Those are read by DuckDB, all at once; every other one by _read_exactly, which decides
-# what is right. _PLAIN is a grammar that allows nothing but the known fields with their right types, and counting tells
-# whether a field stands twice. So what DuckDB would take leniently (trailing commas, NaN, 12.5 or true as an integer,
-# the first of two equal names) never reaches it, nor does deep nesting.
-def _members(*members: str) -> str:
-    """Pattern of a JSON object that has at least one member and none but these."""
-    space, one = r"[ \t\r\n]*", f"(?:{'|'.join(members)})"
-    return rf"\{{{space}{one}(?:{space},{space}{one})*{space}\}}"
-
-
-def _member(names: str, value: str) -> str:
-    return rf'"(?:{names})":[ \t\r\n]*{value}'
-
-
-# Numbers are as long as a float or an int64 surely holds; longer ones are read by the slow path.
-_INTEGER = r"-?(?:0|[1-9][0-9]{0,17})"
-_NUMBER = r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,17})?(?:[eE][+-]?[0-9]{1,2})?"
-_TEXT = r'"[^"\\\x00-\x1f]*"'
-_PLAIN = r"^[ \t\r\n]*{}[ \t\r\n]*$".replace(
-    "{}",
-    _members(
-        _member("ts", r'(?:(?:0|[1-9][0-9]{0,14})|"[0-9]{1,15}")'),
-        _member("measurement", _NUMBER),
-        _member(
+# Counting the names of a plain message tells whether a field stands twice: DuckDB would take the first of them.
+_PLAIN = whole(
+    members(
+        member("ts", r'(?:(?:0|[1-9][0-9]{0,14})|"[0-9]{1,15}")'),
+        member("measurement", NUMBER),
+        member(
             "metadata",
-            _members(
-                _member("siteId|deviceId|sensorId", _INTEGER),
-                _member("unit|ts_human|deviceType", _TEXT),
-                _member("location", _members(_member("latitude|longitude", _NUMBER))),
+            members(
+                member("siteId|deviceId|sensorId", INTEGER),
+                member("unit|ts_human|deviceType", TEXT),
+                member("location", members(member("latitude|longitude", NUMBER))),
             ),
         ),
-    ),
+    )
 )
 _STRUCTURE = json.dumps(
     {
@@ -96,30 +77,12 @@ _STRUCTURE = json.dumps(
         "measurement": "DOUBLE",
     }
 )
-_MORSEL = 2**16
-
-
-def _ask(query: str, payloads: pl.Series, **parameters: str) -> pl.DataFrame:
-    """Runs a query over the table ``messages``, whose one column is ``payload``, in its order."""
-    arrow = payloads.to_frame("payload").to_arrow(compat_level=pl.CompatLevel.newest())
-    morsels = pa.Table.from_batches(arrow.to_batches(max_chunksize=_MORSEL), arrow.schema)
-    with duckdb.connect(config={"threads": pl.thread_pool_size(), "preserve_insertion_order": True}) as connection:
-        connection.register("messages", morsels)
-        return pl.DataFrame(connection.sql(query, params=parameters).to_arrow_table())
-
-
-def _texts(payloads: pl.Series) -> pl.Series:
-    """The payloads as text; null where one is not UTF-8."""
-    try:
-        return payloads.cast(pl.String)
-    except pl.exceptions.ComputeError:  # one payload that is not UTF-8 fails the cast of all
-        return _ask("select try(decode(payload)) as payload from messages", payloads).to_series()
 
 
 def _read_plain(texts: pl.Series) -> pl.DataFrame:
     """The fields of texts that match ``_PLAIN``."""
     query = "select unnest(json_transform(payload, $structure), recursive := true) from messages"
-    found = _ask(query, texts, structure=_STRUCTURE)
+    found = ask(query, texts, structure=_STRUCTURE)
     return found.rename(dict(zip(found.columns, _FIELDS, strict=True)))
 
 
@@ -128,7 +91,7 @@ def _fast(messages: pl.DataFrame) -> pl.DataFrame:
     text = pl.col("text")
     plain = (
         messages.lazy()
-        .select("index", text=_texts(messages["payload"]))
+        .select("index", text=json_texts(messages["payload"]))
         .filter((text.str.len_bytes() <= MAX_BYTES) & text.str.contains(_PLAIN))
         .with_columns(names=text.str.count_matches('":', literal=True))
         .collect(engine="streaming")

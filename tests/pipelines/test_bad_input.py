@@ -45,7 +45,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "broken off": (message()[:-5], "invalid_json"),
     "two documents": (message() * 2, "invalid_json"),
     "trailing comma": (message().replace(b"1.5}", b"1.5,}"), "invalid_json"),
-    "single quotes": (message().replace(b'"', b"'"), "invalid_json"),
+    "backquotes": (message().replace(b'"', b"`"), "invalid_json"),
     "leading byte order mark": (b"\xef\xbb\xbf" + message(), "invalid_json"),
     "zero bytes": (b"\x00" * 64, "invalid_json"),
     "a number": (b"12", "not_an_object"),
@@ -219,14 +219,14 @@ def test_replay_after_a_change_of_the_bounds(tmp_path: Path) -> None:
 
 
 def test_replay_after_a_mended_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sent in single quotes is read by the next version; the bytes stay as they came."""
-    quoted = message().replace(b'"', b"'")
+    """What is sent in backquotes is read by the next version; the bytes stay as they came."""
+    quoted = message().replace(b'"', b"`")
     plant = Plant(tmp_path)
     plant.land([b"{", quoted, GOOD[0]])
     plant.drain()
     assert waiting(plant) == sorted([b"{", quoted])
     parse = json_payload.parse_object
-    monkeypatch.setattr(PARSER, "parse_object", lambda raw: parse(raw.replace(b"'", b'"')))
+    monkeypatch.setattr(PARSER, "parse_object", lambda raw: parse(raw.replace(b"`", b'"')))
     request = replayed(plant, "invalid_json")
     assert waiting(plant) == [b"{"]
     rows = plant.table(QUARANTINE)
