@@ -1,7 +1,6 @@
 """Declared calculations: a ``[[calculation]]`` of TOML becomes a gold table like one that is written in Python."""
 
 import importlib.util
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,13 +11,14 @@ from typing import Annotated, Any, Literal
 
 import duckdb
 import polars as pl
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from assets.expressions import POSITION, Expression, nearest, open_sandbox, parse_expression
 from assets.table import MINUTE, UTC_TIME, Column, Table, Window, column, declare
 from resources.durations import Duration
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
+from resources.strict_model import StrictModel, first_mistake, shortened, shown
 
 START, END = "window_start", "window_end"
 _GROUP, _SERIES = "__group", "__series"
@@ -50,7 +50,8 @@ _CASTS = {
     "DECIMAL": "DOUBLE",
     "TIMESTAMP": "TIMESTAMP WITH TIME ZONE",
 }
-_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+_REASON_CHARACTERS = 300
+_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 
 
 def _positive(value: timedelta) -> timedelta:
@@ -65,11 +66,7 @@ def _not_negative(value: timedelta) -> timedelta:
     return value
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Windowing(_Model):
+class _Windowing(StrictModel):
     kind: Literal["tumbling"]
     size: Annotated[Duration, AfterValidator(_positive)]
 
@@ -77,11 +74,11 @@ class _Windowing(_Model):
     @classmethod
     def _available(cls, value: Any) -> Any:
         if value in ("sliding", "session"):
-            raise ValueError(f"is not available yet: must be 'tumbling', got {value!r}")
+            raise ValueError(f"is not available yet: must be 'tumbling', got {shown(value)}")
         return value
 
 
-class _Definition(_Model):
+class _Definition(StrictModel):
     """``[[calculation]]``."""
 
     name: _Name
@@ -181,30 +178,27 @@ def _validated(definition: Mapping[str, Any], source: str) -> _Definition:
     try:
         return _Definition.model_validate(dict(definition))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        text = {"extra_forbidden": "is not a known key", "missing": "is missing"}.get(first["type"], first["msg"])
-        text = text.removeprefix("Value error, ")
-        if first["type"] not in ("extra_forbidden", "missing", "value_error"):
-            text = f"{re.sub('^.* should', 'must', text)}, got {first['input']!r}"
-        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        raise ConfigurationError(f"{source}: calculation {definition.get('name')!r}: {where} {text}") from error
+        place = f"{source}: calculation {shown(definition.get('name'))}"
+        raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
 
 
 def _upstream(wanted: _Definition, tables: Mapping[str, Table], place: str) -> Table:
     usable = {name: table for name, table in sorted(tables.items()) if table.time and table.sender}
     if wanted.source not in usable:
         what = "has no senders whose time decides when a window is final" if wanted.source in tables else "is no table"
-        raise ConfigurationError(f"{place}: from: {wanted.source!r} {what}; {nearest(wanted.source, list(usable))}")
+        raise ConfigurationError(
+            f"{place}: from: {shown(wanted.source)} {what}; {nearest(wanted.source, list(usable))}"
+        )
     return usable[wanted.source]
 
 
 def _checked_by(wanted: _Definition, upstream: Table, names: list[str], place: str) -> tuple[str, ...]:
     for name in wanted.by:
         if name not in names:
-            raise ConfigurationError(f"{place}: by names {name!r}, which is no column: {nearest(name, names)}")
+            raise ConfigurationError(f"{place}: by names {shown(name)}, which is no column: {nearest(name, names)}")
     if missing := [name for name in upstream.sender if name not in wanted.by]:
         why = f"which tells senders of {upstream.identifier} apart: its sender's time decides when a window is final"
-        raise ConfigurationError(f"{place}: by must name {missing[0]!r}, {why}; got {wanted.by}")
+        raise ConfigurationError(f"{place}: by must name {missing[0]!r}, {why}; got {shown(wanted.by)}")
     if taken := wanted.aggregate.keys() & {*wanted.by}:
         raise ConfigurationError(f"{place}: aggregate.{min(taken)} has the name of a column in by; choose another")
     return tuple(dict.fromkeys(wanted.by))
@@ -222,12 +216,12 @@ class _Binder:
         try:
             return str(self._connection.sql(query).types[0])
         except duckdb.Error as error:
-            raise ConfigurationError(f"{place}: {str(error).splitlines()[0]}") from error
+            raise ConfigurationError(f"{place}: {shortened(str(error).splitlines()[0], _REASON_CHARACTERS)}") from error
 
     def condition(self, text: str, place: str) -> Expression:
         parsed = parse_expression(self._connection, text, self._names, place)
         if (found := self._type(f"SELECT {parsed.sql} FROM input", place)) != "BOOLEAN":
-            raise ConfigurationError(f"{place} must be a condition, got {text!r}, which is {found}")
+            raise ConfigurationError(f"{place} must be a condition, got {shown(text)}, which is {found}")
         self._type(f"SELECT 1 FROM input WHERE {parsed.sql}", place)
         return parsed
 
@@ -237,7 +231,7 @@ class _Binder:
         stored_as = _CASTS.get(found.split("(")[0], found)
         if stored_as not in _STORED_TYPES:
             raise ConfigurationError(
-                f"{place} must give a number, text, boolean or time, got {text!r}, which is {found}"
+                f"{place} must give a number, text, boolean or time, got {shown(text)}, which is {found}"
             )
         return Aggregate(name, parsed, stored_as)
 

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 
 from resources.errors import ConfigurationError
+from resources.strict_model import shortened, shown
 
 POSITION = "__position"
 """Column that numbers the rows in their total order."""
@@ -93,16 +94,18 @@ def _only_expression(connection: duckdb.DuckDBPyConnection, text: str, place: st
     """The tree of a text that is one expression and nothing else, so that it cannot add a clause to the query."""
     parsed = json.loads(_ask(connection, "SELECT json_serialize_sql($1)", f"SELECT {text}"))
     if parsed["error"]:
-        raise ConfigurationError(f"{place} is no SQL expression: {parsed['error_message']}, got {text!r}")
+        raise ConfigurationError(
+            f"{place} is no SQL expression: {shortened(parsed['error_message'])}, got {shown(text)}"
+        )
     statements = parsed["statements"]
     node = statements[0]["node"]
     clauses = ("where_clause", "having", "qualify", "sample", "modifiers", "group_expressions", "group_sets")
     is_bare = len(statements) == 1 and node["type"] == "SELECT_NODE" and not any(node[c] for c in clauses)
     if not is_bare or node["from_table"]["type"] != "EMPTY" or len(node["select_list"]) != 1:
-        raise ConfigurationError(f"{place} must be one SQL expression, got {text!r}")
+        raise ConfigurationError(f"{place} must be one SQL expression, got {shown(text)}")
     tree: dict[str, Any] = node["select_list"][0]
     if tree["alias"]:
-        raise ConfigurationError(f"{place} must be an expression without AS; its name is the key, got {text!r}")
+        raise ConfigurationError(f"{place} must be an expression without AS; its name is the key, got {shown(text)}")
     return tree
 
 
@@ -130,7 +133,7 @@ def _column(node: dict[str, Any], names: Sequence[str], place: str) -> str:
     for name in names:
         if name.casefold() == written.casefold():
             return name
-    raise ConfigurationError(f"{place} names {written!r}, which is no column: {nearest(written, names)}")
+    raise ConfigurationError(f"{place} names {shown(written)}, which is no column: {nearest(written, names)}")
 
 
 def _order_by_position(function: dict[str, Any]) -> None:
@@ -143,7 +146,7 @@ def _rewrite(function: dict[str, Any], place: str) -> None:
     name = function["function_name"]
     if function["schema"] or function["catalog"] or name not in _pure_functions():
         what = "is unknown, or its result does not depend on its arguments alone"
-        raise ConfigurationError(f"{place} uses the function {name!r}, which {what}")
+        raise ConfigurationError(f"{place} uses the function {shown(name)}, which {what}")
     if name in _RENAMED_FUNCTIONS:
         function["function_name"] = _RENAMED_FUNCTIONS[name]
         function["qualified_name"] = {"path": [_RENAMED_FUNCTIONS[name]]}
@@ -176,7 +179,7 @@ def parse_expression(connection: duckdb.DuckDBPyConnection, text: str, names: Se
         if kind not in _CLASSES:
             what = _REFUSED.get(kind, f"a {kind.lower()}")
             raise ConfigurationError(
-                f"{place} must be an expression over the table's columns, but has {what}: {text!r}"
+                f"{place} must be an expression over the table's columns, but has {what}: {shown(text)}"
             )
         if kind == "COLUMN_REF":
             columns[_column(node, names, place)] = None

@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
+from pipelines.settings.cron import Cron
 from pipelines.settings.fields import Model, Size
 from pipelines.settings.mqtt import MqttBroker
 from pipelines.settings.snmp import SnmpConfig
 from resources.durations import Duration, PositiveDuration
 from resources.errors import ConfigurationError
+from resources.strict_model import first_mistake
 
 CONFIG_VARIABLE = "SECCHI_CONFIG"
 
@@ -55,21 +57,21 @@ class MicroBatchConfig(Model):
 
 
 class ModelConfig(Model):
-    """``[ml]``: training of the anomaly model."""
+    """``[ml]``: training of the anomaly model, and how many of the models are kept."""
 
     min_windows: Annotated[int, Field(ge=10)] = 500
     max_windows: Annotated[int, Field(ge=10)] = 200_000
     trees: Annotated[int, Field(ge=1)] = 100
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
     keep_models: Annotated[int, Field(ge=1)] = 5
-    schedule: str = "0 3 * * *"
+    schedule: Cron = "0 3 * * *"
 
 
 class MaintenanceConfig(Model):
     """``[maintenance]``: compaction, expiry, sweep and retention."""
 
-    schedule: str = "*/10 * * * *"
+    schedule: Cron = "*/10 * * * *"
     keep_snapshots: Annotated[int, Field(ge=1)] = 20
     keep_snapshots_for: Duration = timedelta(minutes=10)
     sweep_after: Duration = timedelta(hours=1)
@@ -81,7 +83,7 @@ class MaintenanceConfig(Model):
 class QualityConfig(Model):
     """``[quality]``: the scheduled Great Expectations suites."""
 
-    schedule: str = "*/30 * * * *"
+    schedule: Cron = "*/30 * * * *"
     window: Duration = timedelta(hours=1)
 
 
@@ -98,6 +100,7 @@ class Config(Model):
     maintenance: MaintenanceConfig = MaintenanceConfig()
     quality: QualityConfig = QualityConfig()
     calculation: list[dict[str, Any]] = []
+    _source: str = PrivateAttr("secchi.toml")
 
     @model_validator(mode="after")
     def _unique_brokers(self) -> "Config":
@@ -105,6 +108,11 @@ class Config(Model):
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"mqtt: the name {twice[0]!r} stands twice; each broker has a name of its own")
         return self
+
+    @property
+    def source(self) -> str:
+        """The file that it was read from; starts the messages about its mistakes."""
+        return self._source
 
     @property
     def landing_path(self) -> Path:
@@ -121,29 +129,6 @@ def _underscored(value: Any) -> Any:
     return value
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    place = ""
-    for part in location:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
-    return place or "the file"
-
-
-def _mistake(source: str, error: ValidationError) -> str:
-    """One line for the first mistake: file, key, what is wrong, the value."""
-    # An unknown key is often why another one is missing.
-    first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    text = first["msg"].removeprefix("Value error, ")
-    text = text[0].lower() + text[1:]
-    if first["type"] == "extra_forbidden":
-        text = "is not a known key"
-    elif first["type"] == "missing":
-        text = "is missing"
-    elif not isinstance(first["input"], dict | list) and "got" not in text and first["type"] != "value_error":
-        text = f"{text}, got {first['input']!r}"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{source}: {_place(first['loc'])} {text}{more}"
-
-
 def parse_config(document: dict[str, Any], source: str = "secchi.toml") -> Config:
     """Validates a parsed TOML document.
 
@@ -153,9 +138,11 @@ def parse_config(document: dict[str, Any], source: str = "secchi.toml") -> Confi
     calculations = document.get("calculation", [])
     rest = {k: v for k, v in document.items() if k != "calculation"}
     try:
-        return Config.model_validate({**_underscored(rest), "calculation": calculations})
+        config = Config.model_validate({**_underscored(rest), "calculation": calculations})
     except ValidationError as error:
-        raise ConfigurationError(_mistake(source, error)) from error
+        raise ConfigurationError(f"{source}: {first_mistake(error)}") from error
+    config._source = source
+    return config
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -11,6 +11,7 @@ from pipelines.config import Config
 from resources.errors import ConfigurationError
 from resources.lakehouse import Lakehouse
 from resources.model_store import ModelStore
+from resources.strict_model import shown
 
 
 def utc_now() -> datetime:
@@ -62,7 +63,7 @@ def open_context(config: Config, run_id: str = "process") -> Context:
     Raises:
         ConfigurationError: a declaration has a mistake, or the configuration names a table that cannot be what it asks.
     """
-    path, tables = config.lakehouse.path, load_tables(config.calculation)
+    path, tables = config.lakehouse.path, load_tables(config.calculation, config.source)
     check_retention(config, tables)
     return Context(Lakehouse(path), tables, config, ModelStore(path / "models"), run_id)
 
@@ -77,5 +78,5 @@ def check_retention(config: Config, tables: Mapping[str, Table]) -> None:
     for identifier in config.maintenance.retention:
         if identifier not in timed:
             raise ConfigurationError(
-                f"secchi.toml: maintenance.retention: must name one of {timed}, got {identifier!r}"
+                f"{config.source}: maintenance.retention: must name one of {timed}, got {shown(identifier)}"
             )

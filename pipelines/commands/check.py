@@ -18,10 +18,12 @@ def command(settings: "Settings") -> None:
     Connects to nothing. Prints what would be collected, and into which tables it would go.
     """
     from assets.catalog import load_tables
+    from pipelines.context import check_retention
     from pipelines.printing import print_rows
 
     config = settings.load()
-    tables = load_tables(config.calculation)
+    tables = load_tables(config.calculation, config.source)
+    check_retention(config, tables)
     check_secrets(config)
     print_rows(("protocol", "from", "what", "how", "credentials"), [*_brokers(config), *_targets(config)], "table")
     if not config.mqtt and not config.snmp.targets:

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from resources.errors import ConfigurationError
+from resources.strict_model import StrictModel
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -35,10 +36,8 @@ Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Model(BaseModel):
-    """Base of every section: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Model(StrictModel):
+    """Base of every section of secchi.toml."""
 
 
 class Secret(Model):
@@ -50,7 +49,7 @@ class Secret(Model):
     @model_validator(mode="before")
     @classmethod
     def _refuse_plain_text(cls, value: Any) -> Any:
-        if isinstance(value, str):
+        if not isinstance(value, dict | cls):  # its number, too, would be shown with the mistake
             raise ValueError('must not stand in the file; write {env = "NAME"} or {file = "path"}')
         return value
 

@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipelines.settings.fields import Host, Model, Name, Port, Secret
-from resources.durations import PositiveDuration
+from resources.durations import Duration, PositiveDuration
 
 
 def _topic_filter(value: str) -> str:
@@ -24,6 +24,13 @@ def _topic_filter(value: str) -> str:
 TopicFilter = Annotated[str, AfterValidator(_topic_filter)]
 
 
+def _keepalive(value: timedelta) -> timedelta:
+    """Checks a keep-alive: two bytes of seconds, of which 0 means none (MQTT 3.1.1 section 3.1.2.10)."""
+    if not timedelta(seconds=1) <= value <= timedelta(seconds=65_535):
+        raise ValueError(f"must be from 1 s to 65535 s, got {value.total_seconds():g} s")
+    return value
+
+
 class MqttBroker(Model):
     """``[[mqtt]]``: one broker."""
 
@@ -36,7 +43,14 @@ class MqttBroker(Model):
     password: Secret | None = None
     client_id: Name | None = None
     protocol: Literal["3.1.1", "5"] = "3.1.1"
-    keepalive: PositiveDuration = timedelta(seconds=60)
+    keepalive: Annotated[Duration, AfterValidator(_keepalive)] = timedelta(seconds=60)
     reconnect_min: PositiveDuration = timedelta(milliseconds=500)
     reconnect_max: PositiveDuration = timedelta(seconds=60)
     max_in_flight: Annotated[int, Field(ge=1, le=65535)] = 1000
+
+    @model_validator(mode="after")
+    def _reconnects_in_a_range(self) -> "MqttBroker":
+        least, most = self.reconnect_min.total_seconds(), self.reconnect_max.total_seconds()
+        if least > most:
+            raise ValueError(f"has reconnect_min = {least:g} s, which must not be more than reconnect_max = {most:g} s")
+        return self

@@ -58,6 +58,17 @@ class SnmpConfig(Model):
     targets: list[SnmpTarget] = []
 
     @model_validator(mode="after")
+    def _targets_differ(self) -> "SnmpConfig":
+        known: dict[str, int] = {}
+        for index, target in enumerate(self.targets):
+            first = known.setdefault(target.device_id.lower(), index)
+            if first != index:
+                raise ValueError(
+                    f"targets[{index}] is {target.device_id}, as targets[{first}] is; name all its modules in one"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_resolve(self) -> "SnmpConfig":
         for index, target in enumerate(self.targets):
             if target.auth not in self.auths:

@@ -225,7 +225,9 @@ def test_sandbox_has_no_files() -> None:
         ({"name": "5m"}, "calculation '5m': name must match pattern '^[a-z][a-z0-9_]*$', got '5m'"),
         ({"name": None}, "calculation None: name is missing"),
         ({"by": None}, "by is missing"),
-        ({"colour": 1}, "colour is not a known key"),
+        ({"colour": 1}, "colour is not a known key; known are name, description, from, "),
+        ({"aggregates": {}}, "aggregates is not a known key; did you mean aggregate?"),
+        ({"window": {"kind": "tumbling", "sise": "1m"}}, "window.sise is not a known key; did you mean size?"),
         (
             {"from": "silver.sensor_reading"},
             "from: 'silver.sensor_reading' is no table; did you mean 'silver.sensor_readings'? "
@@ -314,6 +316,20 @@ def test_mistake_in_an_expression_is_named(expression: str, message: str) -> Non
     assert str(error.value).startswith("secchi.toml: calculation 'readings_5m': aggregate.found")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("expression", ["{}", "max({})", "'{}", "{}(measurement)", "#{}", "(select '{}')"])
+def test_long_expression_is_not_told_whole(expression: str) -> None:
+    changed = {"aggregate": {"found": expression.format("x" * 100_000)}}
+    for changes in (
+        changed,
+        {"where": expression.format("x" * 100_000)},
+        {"name": "x" * 100_000},
+        {"by": ["x" * 9999]},
+    ):
+        with pytest.raises(ConfigurationError) as error:
+            _built(**changes)
+        assert len(str(error.value)) < 900
 
 
 def test_built_in_is_made_once() -> None:

@@ -11,11 +11,11 @@ import pytest
 from assets.catalog import load_tables
 from pipelines import automation
 from pipelines.automation import Failures, reason_to_run, recent_failures, without
-from pipelines.config import Config, LakehouseConfig, MaintenanceConfig
+from pipelines.config import Config, LakehouseConfig
 from pipelines.definitions import definitions
 from pipelines.micro_batch_run import FAILED_TABLES
 from pipelines.run_process import IN_FLIGHT
-from resources.errors import ConfigurationError, SchemaMismatchError, SourceUnavailableError
+from resources.errors import SchemaMismatchError, SourceUnavailableError
 from tests.pipelines.plant import Plant, Reading
 
 TABLES = load_tables()
@@ -210,9 +210,3 @@ def test_schedule_of_a_job_in_flight_skips(tmp_path: Path) -> None:
     with dg.build_schedule_context(instance) as context:
         data = schedule.evaluate_tick(context)
     assert not data.run_requests and "of maintenance is started" in str(data.skip_message)
-
-
-def test_schedule_that_is_no_cron_expression_is_named() -> None:
-    config = Config(maintenance=MaintenanceConfig(schedule="hourly", keep_runs_for=timedelta(days=1)))
-    with pytest.raises(ConfigurationError, match=r"maintenance\.schedule must be a cron expression.*'hourly'"):
-        automation.schedules(config)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.catalog import load_tables
+from pipelines.cli import main
 from pipelines.config import CONFIG_VARIABLE, Config, load_config, parse_config
 from pipelines.context import check_retention, open_context
 from pipelines.settings.fields import Secret
@@ -74,8 +75,31 @@ def test_time_without_an_offset_is_utc(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[lakehous]", "lakehous is not a known key"),
-        ('[lakehouse]\nplace = "x"', "lakehouse.place is not a known key"),
+        ("[lakehous]", "lakehous is not a known key; did you mean lakehouse?"),
+        ('[lakehouse]\nplace = "x"', "lakehouse.place is not a known key; known are path"),
+        ("[[mqtt]]\nname = 'a'\ntopic = ['t']", "mqtt[0].topic is not a known key; did you mean topics?"),
+        ("[snmp.modules.m]\nwalks = []", "snmp.modules.m.walks is not a known key; did you mean walk?"),
+        ("[ml]\nschedule = 'daily'", "ml.schedule must be a cron expression like '*/30 * * * *'"),
+        ("[quality]\nschedule = '61 * * * *'", "minute must be from 0 to 59, got '61 * * * *'"),
+        ("[maintenance]\nschedule = 5", "maintenance.schedule must be a valid string, got 5"),
+        ("[ml]\nseed = -1", "ml.seed must be greater than or equal to 0, got -1"),
+        ("[ml]\nseed = 4294967296", "ml.seed must be less than or equal to 4294967295, got 4294967296"),
+        (
+            "[[mqtt]]\nname = 'a'\ntopics = ['t']\nkeepalive = '1d'",
+            "mqtt[0].keepalive must be from 1 s to 65535 s, got",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\ntopics = ['t']\nkeepalive = '100ms'",
+            "mqtt[0].keepalive must be from 1 s to 65535 s, got",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\ntopics = ['t']\nreconnect_min = '2m'",
+            "mqtt[0] has reconnect_min = 120 s, which must not be more than reconnect_max = 60 s",
+        ),
+        (
+            "[snmp.modules.m]\nget = ['1.3']\n" + 2 * "[[snmp.targets]]\nhost = 'h'\nmodules = ['m']\n",
+            "snmp targets[1] is h:161, as targets[0] is; name all its modules in one",
+        ),
         ("[[mqtt]]\nname = 'a'", "mqtt[0].topics is missing"),
         ("[[mqtt]]\nname = 'a'\ntopics = ['t']\nport = 70000", "mqtt[0].port "),
         ("[[mqtt]]\nname = 'a'\ntopics = ['t']\nqos = 3", "mqtt[0].qos "),
@@ -115,6 +139,13 @@ def test_mistake_tells_the_value(text: str, value: str) -> None:
     assert mistake(text).endswith(f"got {value}")
 
 
+def test_long_value_is_cut() -> None:
+    """Of a text of a megabyte, a line is enough to know it by."""
+    long = "x" * 1_000_000
+    for text in (f"[landing]\n{long} = 1", f"[ml]\nschedule = '{long}'", f"[ml]\nseed = '{long}'"):
+        assert len(mistake(text)) < 500
+
+
 def test_further_mistakes_are_counted() -> None:
     assert mistake("[ml]\ntrees = 0\nmin_windows = 1\nmax_windows = 1").endswith("(and 2 more)")
 
@@ -122,6 +153,7 @@ def test_further_mistakes_are_counted() -> None:
 def test_secret_is_never_shown() -> None:
     """Neither one that stands in the file by mistake, nor one that was read."""
     assert "hunter2" not in mistake("[[mqtt]]\nname = 'a'\ntopics = ['t']\npassword = 'hunter2'")
+    assert "4711" not in mistake("[[mqtt]]\nname = 'a'\ntopics = ['t']\npassword = 4711")
 
 
 def test_secret_is_read_when_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +220,16 @@ def test_retention_is_of_a_table_with_a_time(tmp_path: Path, name: str) -> None:
     assert str(error.value).startswith("secchi.toml: maintenance.retention: must name one of ['bronze.mqtt_messages', ")
     assert str(error.value).endswith(f"got {name!r}")
     check_retention(parsed(WHOLE), load_tables())
+
+
+def test_mistake_in_a_calculation_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plant.toml"
+    path.write_text("[[calculation]]\nname = 'x_1m'\nsize = '1m'\n")
+    with pytest.raises(ConfigurationError) as error:
+        open_context(load_config(path))
+    assert str(error.value).startswith(f"{path}: calculation 'x_1m': size is not a known key")
+    assert main(["--config", str(path), "check"]) == 2
+    assert capsys.readouterr().err == f"secchi: {error.value}\n"
 
 
 # --- durations ---------------------------------------------------------------------------------------------------

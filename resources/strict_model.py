@@ -1,0 +1,63 @@
+"""Models of what users write: unknown keys are refused with the nearest right one, a mistake is told in one line."""
+
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+_UNKNOWN = "unknown_key"
+_OWN_WORDS = ("value_error", _UNKNOWN)
+_SHOWN_CHARACTERS = 80
+
+
+class StrictModel(BaseModel):
+    """Base of every section of a file: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        unknown = next((key for key in value if key not in known), None) if isinstance(value, dict) else None
+        if unknown is not None:
+            near = get_close_matches(str(unknown), known, 1)
+            meant = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            raise PydanticCustomError(_UNKNOWN, "is not a known key{meant}", {"meant": meant, "key": str(unknown)})
+        return value
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, for a message; a long one is cut."""
+    return shortened(repr(value))
+
+
+def shortened(text: str, most: int = _SHOWN_CHARACTERS) -> str:
+    """A text for a message; a long one is cut."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def first_mistake(error: ValidationError) -> str:
+    """One line for the first mistake: its key, what is wrong, the value.
+
+    Unknown keys come first: they are often why another one is missing.
+    """
+    first = min(error.errors(include_url=False), key=lambda mistake: mistake["type"] != _UNKNOWN)
+    text = re.sub(r"^\w+ should", "must", first["msg"].removeprefix("Value error, "))
+    if first["type"] == "missing":
+        text = "is missing"
+    elif first["type"] not in _OWN_WORDS and not isinstance(first["input"], dict | list):
+        text = f"{text}, got {shown(first['input'])}"
+    location = (*first["loc"], first["ctx"]["key"]) if first["type"] == _UNKNOWN else first["loc"]
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{_place(location)} {text}{more}"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    place = ""
+    for part in location:
+        if part != "[key]":  # pydantic's word for a mistake in a key, which stands before it
+            place += f"[{part}]" if isinstance(part, int) else f".{shortened(part)}" if place else shortened(part)
+    return place or "the file"
