@@ -94,7 +94,7 @@ def land_base(stream: LandingStream, count: int, step_ms: int) -> None:
         received_at=pl.lit(END),
     )
     for part in rows.iter_slices(100_000):
-        stream.write(part.to_arrow().cast(RECORD).combine_chunks().to_batches()[0])
+        stream.write_batch(part.to_arrow().cast(RECORD).combine_chunks().to_batches()[0])
         stream.seal()
 
 
@@ -141,9 +141,9 @@ def main() -> None:
         seconds, first_query = [], 0.0
         for number in range(WARM_UP + chosen.batches):
             received = datetime.fromtimestamp(sender.now_ms / 1000, UTC)
-            for topic, payload in sender.batch():
-                stream.append(("factory", topic, 1, False, payload.encode(), received))
-            stream.commit()
+            stream.write(
+                [("factory", topic, 1, False, payload.encode(), received) for topic, payload in sender.batch()]
+            )
             stream.seal()
             began = time.perf_counter()
             results = batches.run_once()

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import threading
 import time
 import uuid
 import zlib
@@ -73,8 +72,7 @@ def _make_stream_directory(parent: Path) -> tuple[Path, int]:
 class LandingStream:
     """The writing end of one landing stream; one collector process owns it.
 
-    ``append`` buffers, ``commit`` makes everything appended durable with one fsync, ``seal`` hands it to the planner.
-    One thread may append while another commits or seals; nothing else may run at the same time.
+    ``write`` makes records durable with one fsync, ``seal`` hands them to the planner; one thread at a time.
     """
 
     def __init__(self, root: Path, source: str, collector: str, schema: pa.Schema, limits: LandingLimits) -> None:
@@ -84,8 +82,6 @@ class LandingStream:
         self._header = memoryview(schema.serialize())
         # pyarrow imports pandas in its first conversion, which takes more than a second: not while records wait.
         pa.array([], pa.null())
-        self._pending: list[Sequence[Any]] = []
-        self._pending_lock = threading.Lock()
         self._file: int | None = None
         self._length = 0
         self._is_torn = False
@@ -98,35 +94,22 @@ class LandingStream:
         """``collector/epoch``: the stream's name in bronze."""
         return f"{self.directory.parent.name}/{self.directory.name}"
 
-    def append(self, record: Sequence[Any]) -> None:
-        """Adds one record (a value for each column of the schema); it is not durable before ``commit`` returned."""
-        with self._pending_lock:
-            self._pending.append(record)
-
-    def commit(self) -> int:
-        """Writes and fsyncs everything appended; returns the number of records that became durable.
+    def write(self, records: Sequence[Sequence[Any]]) -> None:
+        """Writes records (a value for each column of the schema) and fsyncs them; a failed write leaves no trace.
 
         Raises:
-            LandingFullError: landing is at its cap or the disk is full; the records stay pending, call again.
-            SourceUnavailableError: any other error of the disk; the same.
+            LandingFullError: landing is at its cap or the disk is full.
+            SourceUnavailableError: any other error of the disk.
         """
-        with self._pending_lock:
-            records, self._pending = self._pending, []
         if not records:
-            return 0
-        try:
-            self._check_capacity()
-            columns = zip(*records, strict=True)
-            arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
-            self.write(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
-        except BaseException:
-            with self._pending_lock:
-                self._pending = records + self._pending
-            raise
-        return len(records)
+            return
+        columns = zip(*records, strict=True)
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
+        self.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Writes one record batch and fsyncs it; a failed write leaves no trace. Raises as ``commit`` does."""
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Writes and fsyncs one record batch, as ``write`` does."""
+        self._check_capacity()
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, self.schema) as writer:
             writer.write_batch(batch, custom_metadata={_CRC: _checksum(batch)})
@@ -216,14 +199,11 @@ class LandingStream:
         return sealed
 
     def close(self) -> None:
-        """Commits, seals and, even when one of these raises, releases the lock."""
+        """Seals and, even when that raises, releases the lock."""
         try:
-            self.commit()
+            self.seal()
         finally:
-            try:
-                self.seal()
-            finally:
-                os.close(self._lock)
+            os.close(self._lock)
 
 
 def _bytes_in(directory: Path) -> int:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -44,7 +43,8 @@ class GroupCommit:
         self._stream = stream
         self._interval, self._retry_interval = interval, retry_interval
         self._max_records, self._max_bytes = max_pending_records, max_pending_bytes
-        self._pending: deque[tuple[int, OnDurable | None]] = deque()
+        self._records: list[Sequence[Any]] = []
+        self._tellers: list[OnDurable | None] = []
         self._pending_bytes = 0
         self._widest = next(i for i, column in enumerate(stream.schema) if pa.types.is_binary(column.type))
         self._failure: SourceUnavailableError | None = None
@@ -53,6 +53,11 @@ class GroupCommit:
         self._flush_requested = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+
+    @property
+    def _pending(self) -> int:
+        """Records that are not durable yet, those that are being written included."""
+        return self.received - self.durable
 
     @property
     def is_writable(self) -> bool:
@@ -68,14 +73,13 @@ class GroupCommit:
 
         A caller that goes on while ``is_writable`` is false makes the process grow.
         """
-        size = len(record[self._widest])
-        self._stream.append(record)
-        self._pending.append((size, on_durable))
-        self._pending_bytes += size
+        self._records.append(record)
+        self._tellers.append(on_durable)
+        self._pending_bytes += len(record[self._widest])
         self.received += 1
-        if not self._arrived.is_set():
+        if len(self._records) == 1:
             self._arrived.set()
-        if self._pending_bytes >= self._max_bytes or len(self._pending) >= self._max_records:
+        if self._pending_bytes >= self._max_bytes or self._pending >= self._max_records:
             self._writable.clear()
 
     def request_flush(self) -> None:
@@ -92,7 +96,7 @@ class GroupCommit:
         idle = max(self._interval, self._stream.limits.segment_seconds / 10)
         while True:
             await _wait(self._arrived, idle)
-            if self._pending:
+            if self._records:
                 await _wait(self._flush_requested, self._interval)
             self._arrived.clear()
             self._flush_requested.clear()
@@ -107,7 +111,7 @@ class GroupCommit:
             logger.error(
                 "landing %s: stopped with %d records that could not be written; they are not acknowledged",
                 self._stream.name,
-                len(self._pending),
+                self._pending,
             )
         async with self._turn:
             with suppress(SourceUnavailableError):  # logged when it began
@@ -121,8 +125,7 @@ class GroupCommit:
         async with self._turn:
             failure = None
             try:
-                if self._pending:
-                    self._settle(await asyncio.to_thread(self._stream.commit))
+                await self._commit()
             except SourceUnavailableError as error:
                 failure = error
             try:
@@ -133,13 +136,22 @@ class GroupCommit:
                 failure = failure or error
             self._note_failure(failure)
 
-    def _settle(self, count: int) -> None:
-        committed = [self._pending.popleft() for _ in range(count)]
-        self._pending_bytes -= sum(size for size, _ in committed)
-        self.durable += count
-        for _, on_durable in committed:
-            if on_durable:
-                on_durable()
+    async def _commit(self) -> None:
+        """Writes what is pending; what cannot be written stays before what came meanwhile."""
+        records, tellers, size = self._records, self._tellers, self._pending_bytes
+        if not records:
+            return
+        self._records, self._tellers = [], []
+        try:
+            await asyncio.to_thread(self._stream.write, records)
+        except BaseException:
+            self._records, self._tellers = records + self._records, tellers + self._tellers
+            raise
+        self._pending_bytes -= size
+        self.durable += len(records)
+        for tell in tellers:
+            if tell:
+                tell()
 
     def _note_failure(self, failure: SourceUnavailableError | None) -> None:
         if failure and type(failure) is not type(self._failure):
@@ -150,7 +162,7 @@ class GroupCommit:
         self._note_writable()
 
     def _note_writable(self) -> None:
-        is_full = len(self._pending) >= self._max_records or self._pending_bytes >= self._max_bytes
+        is_full = self._pending >= self._max_records or self._pending_bytes >= self._max_bytes
         if is_full or self._failure:
             self._writable.clear()
         else:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.collect.group_commit import GroupCommit
+from resources.errors import SourceUnavailableError
 from resources.landing import (
     LandingLimits,
     LandingStream,
@@ -154,6 +155,33 @@ def test_while_landing_is_full_nobody_is_told_and_nothing_is_dropped(
         ("WARNING", False),
     ]
     assert numbers(tmp_path) == [1, 2, 3, 4, 5]
+
+
+def test_what_comes_during_a_commit_that_fails_stays_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = LandingStream.write, 0
+
+    def write(stream: LandingStream, records: Any) -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.005)
+        if calls % 3:
+            raise SourceUnavailableError(f"write {calls} fails")
+        real(stream, records)
+
+    async def scenario() -> None:
+        landing = GroupCommit(make_stream(tmp_path), 0.001, retry_interval=0.001)
+        told: list[int] = []
+        monkeypatch.setattr(LandingStream, "write", write)
+        async with running(landing):
+            for number in range(300):
+                landing.put((number, b"x"), partial(told.append, number))
+                await asyncio.sleep(0)
+            await until(lambda: landing.durable == 300)
+        assert told == list(range(300))
+
+    asyncio.run(scenario())
+    assert calls >= 3
+    assert numbers(tmp_path) == list(range(300))
 
 
 @pytest.mark.parametrize("bounds", [{"max_pending_records": 10}, {"max_pending_bytes": 100}], ids=["records", "bytes"])

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +54,7 @@ def write_batches(root: Path, written: list[list[Record]]) -> tuple[bytes, list[
     stream, ends = make_stream(root), []
     path = stream.directory / "open.arrows"
     for batch in written:
-        for record in batch:
-            stream.append(record)
-        assert stream.commit() == len(batch)
+        stream.write(batch)
         ends.append(path.stat().st_size)
     data = path.read_bytes()
     stream.close()
@@ -124,10 +121,8 @@ def test_every_damaged_byte_of_a_batch_is_noticed(tmp_path: Path) -> None:
 def test_segments_are_numbered_and_read_back_whole(tmp_path: Path) -> None:
     stream = make_stream(tmp_path)
     for number in range(3):
-        stream.append((f"n{number}", b"x", number))
-        assert stream.commit() == 1
-        stream.append((None, None, 7))
-        assert stream.commit() == 1
+        stream.write([(f"n{number}", b"x", number)])
+        stream.write([(None, None, 7)])
         stream.seal()
     assert stream.seal() is None
     assert [s.sequence for s in sealed_segments(tmp_path, "source")] == [1, 2, 3]
@@ -142,8 +137,7 @@ def test_a_segment_is_due_by_size_and_by_age(tmp_path: Path) -> None:
     neither = make_stream(tmp_path, segment_seconds=3600)
     for stream in (by_size, by_age, neither):
         assert not stream.is_due()
-        stream.append(("a", b"b", 1))
-        stream.commit()
+        stream.write([("a", b"b", 1)])
     assert [s.is_due() for s in (by_size, by_age, neither)] == [True, True, False]
     for stream in (by_size, by_age, neither):
         stream.close()
@@ -151,15 +145,12 @@ def test_a_segment_is_due_by_size_and_by_age(tmp_path: Path) -> None:
 
 def test_at_its_cap_landing_takes_nothing_until_there_is_room(tmp_path: Path) -> None:
     stream = make_stream(tmp_path, capacity_bytes=2000)
-    stream.append(("a", bytes(3000), 1))
-    stream.commit()
+    stream.write([("a", bytes(3000), 1)])
     stream.seal()
-    stream.append(("b", b"", 2))
     with pytest.raises(LandingFullError, match=r"capacity_bytes is 2000"):
-        stream.commit()
-    stream.append(("c", b"", 3))
+        stream.write([("b", b"", 2)])
     remove_segment(sealed_segments(tmp_path, "source")[0])
-    assert stream.commit() == 2
+    stream.write([("b", b"", 2), ("c", b"", 3)])
     stream.close()
     assert landed(tmp_path) == [("b", b"", 2), ("c", b"", 3)]
 
@@ -193,86 +184,52 @@ def test_a_failed_write_leaves_no_trace(
     number: int,
     kind: type[SourceUnavailableError],
 ) -> None:
-    stream, durable = make_stream(tmp_path), 0
+    stream = make_stream(tmp_path)
     fail_once(monkeypatch, call, number, skip)
-    failures = 0
+    failed = []
     for n in range(4):
-        stream.append((f"n{n}", b"payload" * 20, n))
         try:
-            durable += stream.commit()
+            stream.write([(f"n{n}", b"payload" * 20, n)])
         except SourceUnavailableError as error:
             assert type(error) is kind
-            failures += 1
-    durable += stream.commit()
+            failed.append(f"n{n}")
     stream.close()
-    assert (failures, durable) == (1, 4)
-    assert [row[0] for row in landed(tmp_path)] == ["n0", "n1", "n2", "n3"]
+    assert len(failed) == 1
+    assert [row[0] for row in landed(tmp_path)] == [n for n in ("n0", "n1", "n2", "n3") if n not in failed]
 
 
 def test_a_tail_that_could_not_be_cut_at_once_is_cut_before_the_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = make_stream(tmp_path)
-    stream.append(("a", b"", 1))
-    stream.commit()
-    stream.append(("b", bytes(100), 2))
+    stream.write([("a", b"", 1)])
     fail_once(monkeypatch, "write", errno.EIO)
     with pytest.raises(SourceUnavailableError):
-        stream.commit()
-    stream.seal()
-    assert landed(tmp_path) == [("a", b"", 1)]
+        stream.write([("b", bytes(100), 2)])
     stream.close()
-    assert landed(tmp_path) == [("a", b"", 1), ("b", bytes(100), 2)]
+    assert landed(tmp_path) == [("a", b"", 1)]
 
 
 def test_a_seal_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = make_stream(tmp_path)
-    stream.append(("a", b"", 1))
-    stream.commit()
+    stream.write([("a", b"", 1)])
     with monkeypatch.context() as patch:
         fail_once(patch, "rename", errno.ENOSPC)
         with pytest.raises(LandingFullError):
             stream.seal()
-    stream.append(("b", b"", 2))
-    stream.commit()
+    stream.write([("b", b"", 2)])
     stream.close()
     assert landed(tmp_path) == [("a", b"", 1), ("b", b"", 2)]
 
 
-def test_close_releases_the_lock_although_landing_is_full(tmp_path: Path) -> None:
-    stream = make_stream(tmp_path, capacity_bytes=10)
-    stream.append(("a", bytes(100), 1))
-    stream.commit()
-    stream.append(("b", b"", 2))
+def test_close_releases_the_lock_although_the_seal_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = make_stream(tmp_path)
+    stream.write([("a", bytes(100), 1)])
+    fail_once(monkeypatch, "rename", errno.ENOSPC)
     with pytest.raises(LandingFullError):
         stream.close()
+    assert recover_streams(tmp_path, "source") == [stream.name]
     assert landed(tmp_path) == [("a", bytes(100), 1)]
-    remove_segment(sealed_segments(tmp_path, "source")[0])
-    recover_streams(tmp_path, "source")
-    assert not stream_names(tmp_path, "source")
-
-
-def test_records_appended_during_commits_are_neither_lost_nor_repeated(tmp_path: Path) -> None:
-    stream, total = make_stream(tmp_path), 20_000
-
-    def append() -> None:
-        for number in range(total):
-            stream.append(("n", b"", number))
-
-    switch = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        appending = threading.Thread(target=append)
-        appending.start()
-        durable = 0
-        while durable < total:
-            durable += stream.commit()
-        appending.join()
-    finally:
-        sys.setswitchinterval(switch)
-    stream.close()
-    assert durable == total
-    assert [row[2] for row in landed(tmp_path)] == list(range(total))
 
 
 WRITER = """
@@ -280,11 +237,12 @@ import sys
 from pathlib import Path
 from tests.resources.test_landing import make_stream
 stream = make_stream(Path(sys.argv[1]), segment_bytes=4000)
-number = 0
+number, records = 0, []
 while True:
-    stream.append((f"n{number}", bytes(50), number))
+    records.append((f"n{number}", bytes(50), number))
     if number % 3 == 2:
-        stream.commit()
+        stream.write(records)
+        records = []
         print(number, flush=True)
         if stream.is_due():
             stream.seal()
@@ -322,11 +280,11 @@ def test_recovery_never_uses_the_number_of_a_removed_segment_again(tmp_path: Pat
 
 def test_a_recreated_directory_is_another_stream(tmp_path: Path) -> None:
     first = make_stream(tmp_path)
-    first.append(("a", b"", 1))
+    first.write([("a", b"", 1)])
     first.close()
     shutil.rmtree(first.directory)
     second = make_stream(tmp_path)
-    second.append(("b", b"", 2))
+    second.write([("b", b"", 2)])
     second.close()
     assert first.name != second.name
     assert [(s.stream, s.sequence) for s in sealed_segments(tmp_path, "source")] == [(second.name, 1)]
@@ -334,13 +292,11 @@ def test_a_recreated_directory_is_another_stream(tmp_path: Path) -> None:
 
 def test_nothing_is_acknowledged_into_a_removed_directory(tmp_path: Path) -> None:
     stream = make_stream(tmp_path)
-    stream.append(("a", b"", 1))
-    stream.commit()
+    stream.write([("a", b"", 1)])
     shutil.rmtree(stream.directory)
-    stream.append(("b", b"", 2))
     for _ in range(2):
         with pytest.raises(SourceUnavailableError, match="must be restarted"):
-            stream.commit()
+            stream.write([("b", b"", 2)])
     with pytest.raises(SourceUnavailableError):
         stream.close()
 
