@@ -15,7 +15,9 @@ from pyiceberg.io.pyarrow import (
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestFile
 from pyiceberg.table import Table, TableProperties, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update import TableUpdate
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.utils.properties import property_as_int
 from sqlalchemy import select
@@ -77,6 +79,22 @@ def any_metadata_location(catalog: SqlCatalog) -> str | None:
     """Where the metadata of some table is; None while there is no table."""
     with catalog.engine.connect() as connection:
         return connection.scalar(select(IcebergTables.metadata_location).limit(1))
+
+
+class StagedTransaction(Transaction):
+    """A transaction that works out its metadata once for each update it stages.
+
+    pyiceberg applies all updates to a deep copy of the table's metadata whenever somebody looks: 17 times a commit.
+    """
+
+    _known: tuple[tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata with the staged updates."""
+        if self._known is None or self._known[0] is not self._updates:
+            self._known = self._updates, super().table_metadata
+        return self._known[1]
 
 
 class ReplaceFiles(_OverwriteFiles):

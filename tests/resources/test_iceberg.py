@@ -10,12 +10,12 @@ import pytest
 from pyiceberg.conversions import from_bytes
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.types import PrimitiveType
 
 from resources.durable_io import local_path
-from resources.iceberg import ROW_GROUP_ROWS, ReplaceFiles, metadata_location, write_data_file
+from resources.iceberg import ROW_GROUP_ROWS, ReplaceFiles, StagedTransaction, metadata_location, write_data_file
 from resources.lakehouse import Lakehouse
 from tests.resources.lake import FLAT, READINGS, START, append, rows
 
@@ -173,3 +173,26 @@ def test_replacing_on_a_stale_table_fails(lake: Lakehouse) -> None:
     with pytest.raises(CommitFailedException):
         replace(stale, [write_data_file(stale, stamped(range(2, 3)))], [])
     assert values(lake) == [0, 1]
+
+
+def test_a_staged_transaction_sees_each_update_and_copies_the_metadata_once_for_it(
+    lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = 0
+    real = Transaction.table_metadata.fget
+    assert real is not None
+
+    def counted(transaction: Transaction) -> Any:
+        nonlocal copies
+        copies += 1
+        return real(transaction)
+
+    monkeypatch.setattr(Transaction, "table_metadata", property(counted))
+    with StagedTransaction(lake.table(READINGS)) as transaction:
+        transaction.set_properties({"one": "1"})
+        for _ in range(5):
+            assert transaction.table_metadata.properties["one"] == "1"
+        transaction.set_properties({"two": "2"})
+        assert {"one", "two"} <= transaction.table_metadata.properties.keys()
+    assert {"one", "two"} <= lake.catalog.load_table(READINGS.identifier).properties.keys()
+    assert copies <= 4
