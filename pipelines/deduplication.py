@@ -27,8 +27,9 @@ def deduplicate(table: Table, rows: pl.DataFrame, existing: pl.DataFrame) -> Ded
         existing: key and value columns of stored rows; may hold keys that are not in ``rows``.
     """
     key = list(table.key)
-    repeated = rows.group_by(key).len().filter(pl.col("len") > 1)
-    suspects = pl.concat([repeated.select(key), existing.select(key)])
+    suspects = pl.concat([_repeated(rows.select(key)), existing.select(key)])
+    if suspects.is_empty():
+        return Deduplicated(rows, 0, _conflicts(table, rows.clear()))
     clear = rows.join(suspects, on=key, how="anti", nulls_equal=True)
     if clear.height == rows.height:
         return Deduplicated(rows, 0, _conflicts(table, rows.clear()))
@@ -37,6 +38,13 @@ def deduplicate(table: Table, rows: pl.DataFrame, existing: pl.DataFrame) -> Ded
     conflicts = again.filter(~pl.col("_is_equal"))
     fresh = pl.concat([clear, judged.filter("_is_first").select(rows.columns)])
     return Deduplicated(fresh, again.height - conflicts.height, _conflicts(table, conflicts))
+
+
+def _repeated(keys: pl.DataFrame) -> pl.DataFrame:
+    """The keys that stand more than once."""
+    if keys.hash_rows().n_unique() == keys.height:  # a fifth of the cost of the exact answer, and nearly always enough
+        return keys.clear()
+    return keys.group_by(keys.columns).len().filter(pl.col("len") > 1).drop("len")
 
 
 def _judge(table: Table, rows: pl.DataFrame, existing: pl.DataFrame) -> pl.DataFrame:

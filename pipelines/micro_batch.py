@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,7 @@ _STEPS: dict[str, Callable[[Context, Table], TableResult]] = {
     "gold": run_gold,
 }
 _REPLANS = 5
+_STEPS_AT_ONCE = 2  # two keep two cores busy; each more holds one more batch in memory
 _RECORD_EVERY = 30.0
 _FIRST_DELAY, _LONGEST_DELAY = 5.0, 300.0
 
@@ -46,27 +48,41 @@ class MicroBatches:
     only: Collection[str] | None = None
     _failures: dict[str, int] = field(default_factory=dict)
     _retry_at: dict[str, float] = field(default_factory=dict)
+    _has_more: bool = False
     _has_unrecorded: bool = True
     _recorded_at: float = field(default_factory=time.monotonic)
 
     def run_once(self) -> list[TableResult]:
-        """One micro-batch through all (or the chosen) tables; returns what was done to each."""
+        """One micro-batch through all (or the chosen) tables; returns what was done to each.
+
+        A micro-batch goes through the tables upstream first. Where more waits than one micro-batch may hold, the tables
+        work side by side instead, each on what its inputs had committed before.
+        """
+        tables = [t for t in streaming_tables(self.context) if self.only is None or t.identifier in self.only]
+        results = self._side_by_side(tables) if self._has_more else self._upstream_first(tables)
+        self._has_more = any(r.has_more for r in results)
+        self._record(any(r.did_work for r in results))
+        return results
+
+    def _upstream_first(self, tables: list[Table]) -> list[TableResult]:
         results: list[TableResult] = []
         failed: set[str] = set()
-        for table in streaming_tables(self.context):
-            if self.only is not None and table.identifier not in self.only:
-                continue
-            if failed & {i.identifier for i in table.inputs} or time.monotonic() < self._retry_at.get(
-                table.identifier, 0.0
-            ):
+        for table in tables:
+            if failed & {i.identifier for i in table.inputs} or self._is_backing_off(table):
                 failed.add(table.identifier)
                 continue
             result = self._run(table)
             if result.error:
                 failed.add(table.identifier)
             results.append(result)
-        self._record(any(r.did_work for r in results))
         return results
+
+    def _side_by_side(self, tables: list[Table]) -> list[TableResult]:
+        with ThreadPoolExecutor(_STEPS_AT_ONCE, "micro-batch") as pool:
+            return list(pool.map(self._run, [t for t in tables if not self._is_backing_off(t)]))
+
+    def _is_backing_off(self, table: Table) -> bool:
+        return time.monotonic() < self._retry_at.get(table.identifier, 0.0)
 
     def _record(self, did_work: bool) -> None:
         """Copies what was committed to ops.batches: now and then, and when there is nothing else to do."""

@@ -22,6 +22,8 @@ def reject_rows(context: Context, table: Table, source: pl.DataFrame, rejects: p
     bronze = table.inputs[0]
     raw = next(name for name, dtype in bronze.schema.items() if dtype == pl.Binary)
     own = [c.name for c in bronze.columns if c.name not in {raw, *_POSITION, "ingested_at", "batch_id"}]
+    if rejects.is_empty():
+        source = source.clear()
     joined = rejects.unique(_POSITION, keep="first", maintain_order=True).join(source, on=_POSITION, how="left")
     return joined.select(
         record_id=pl.format(f"{table.identifier}:{{}}:{{}}:{{}}", *_POSITION),
@@ -97,16 +99,17 @@ def commit_quarantine(
     if rows.is_empty() and taken.is_empty():
         return
     stored = records.stored
-    head = context.lakehouse.head(stored)
-    frm = head.markers.get(producer, {})
-    if frm == to:
-        return
-    batch_id = head.batch_id + 1
-    merged, replaced = merge_quarantine(context, rows, taken, request, batch_id)
-    ordered = merged.select(pl.col(n).cast(t) for n, t in stored.schema.items()).sort(stored.sort)
-    files = context.lakehouse.write_sorted(stored, ordered)
-    summary = {"secchi.run_id": context.run_id, "secchi.reasons": json.dumps(reasons(rows))}
-    context.lakehouse.commit_once(Commit(stored, producer, frm, to, batch_id, files, replaced, summary))
+    with context.lakehouse.sole_writer(stored):
+        head = context.lakehouse.head(stored)
+        frm = head.markers.get(producer, {})
+        if frm == to:
+            return
+        batch_id = head.batch_id + 1
+        merged, replaced = merge_quarantine(context, rows, taken, request, batch_id)
+        ordered = merged.select(pl.col(n).cast(t) for n, t in stored.schema.items()).sort(stored.sort)
+        files = context.lakehouse.write_sorted(stored, ordered)
+        summary = {"secchi.run_id": context.run_id, "secchi.reasons": json.dumps(reasons(rows))}
+        context.lakehouse.commit_once(Commit(stored, producer, frm, to, batch_id, files, replaced, summary))
 
 
 def computed_reject_rows(context: Context, table: Table, violations: pl.DataFrame | None) -> pl.DataFrame:

@@ -141,24 +141,33 @@ def _existing(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFram
 
 def commit_watermarks(context: Context, table: Table, to: Marker, rows: pl.DataFrame) -> None:
     """Raises the senders' watermarks to the batch's highest event times, as a side output."""
-    stored = watermarks.stored
-    head = context.lakehouse.head(stored)
-    frm = head.markers.get(table.identifier, {})
-    if frm == to or rows.is_empty():
-        return
-    new = rows.group_by(source=pl.lit(table.identifier), sender=sender_of(table)).agg(
-        observed_at=pl.col(str(table.time)).max(), received_at=pl.col("received_at").max()
+    stored, lakehouse = watermarks.stored, context.lakehouse
+    with lakehouse.sole_writer(stored):
+        head = lakehouse.head(stored)
+        frm = head.markers.get(table.identifier, {})
+        if frm == to or rows.is_empty():
+            return
+        files = lakehouse.files(stored)
+        old = lakehouse.read_files(stored, files).drop("batch_id")
+        merged = (
+            pl.concat([old, _newest(table, rows)])
+            .group_by("source", "sender")
+            .agg(pl.col("observed_at").max(), pl.col("received_at").max())
+        )
+        written = lakehouse.write(stored, merged, head.batch_id + 1)
+        summary = {"secchi.run_id": context.run_id}
+        lakehouse.commit_once(Commit(stored, table.identifier, frm, to, head.batch_id + 1, written, files, summary))
+
+
+def _newest(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """How far each sender of the rows has come, in the columns of ops.watermarks."""
+    return (
+        rows.group_by(table.sender)
+        .agg(pl.col(str(table.time)).max().alias("observed_at"), pl.col("received_at").max())
+        .select(
+            pl.lit(table.identifier).alias("source"), sender_of(table).alias("sender"), "observed_at", "received_at"
+        )
     )
-    files = context.lakehouse.files(stored)
-    old = context.lakehouse.read_files(stored, files)
-    merged = (
-        pl.concat([old.drop("batch_id"), new])
-        .group_by("source", "sender")
-        .agg(pl.col("observed_at").max(), pl.col("received_at").max())
-    )
-    written = context.lakehouse.write(stored, merged, head.batch_id + 1)
-    summary = {"secchi.run_id": context.run_id}
-    context.lakehouse.commit_once(Commit(stored, table.identifier, frm, to, head.batch_id + 1, written, files, summary))
 
 
 def sender_of(table: Table) -> pl.Expr:
@@ -183,5 +192,5 @@ def _commit(context: Context, table: Table, plan: SilverPlan, judged: Deduplicat
 
 def _on_time_and_late(table: Table, rows: pl.DataFrame) -> list[pl.DataFrame]:
     hour = pl.col(str(table.time)).dt.truncate("1h")
-    marked = rows.with_columns(_late=pl.len().over(hour) < LATE_SHARE * rows.height)
-    return [p.drop("_late") for p in (marked.filter(~pl.col("_late")), marked.filter("_late"))]
+    late = rows.group_by(hour.alias("hour")).len().filter(pl.col("len") < LATE_SHARE * rows.height)["hour"]
+    return [rows] if late.is_empty() else [rows.filter(~hour.is_in(late)), rows.filter(hour.is_in(late))]

@@ -7,6 +7,7 @@ under a millisecond, where pyiceberg's evaluation of the same condition over eac
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from threading import Lock
 from typing import Any
 
 from pyiceberg.conversions import from_bytes
@@ -42,10 +43,11 @@ def bounds(table: Table, file: DataFile, column: str) -> tuple[Any, Any] | None:
 
 
 class FileIndex:
-    """Remembers what manifests list, and decoded bounds."""
+    """Remembers what manifests list, and decoded bounds; for any thread."""
 
     def __init__(self) -> None:
         self._manifests: OrderedDict[str, list[DataFile]] = OrderedDict()
+        self._lock = Lock()
         self._bounds: dict[str, dict[str, tuple[Any, Any] | None]] = {}
 
     def files(self, table: Table, where: Sequence[Where]) -> list[DataFile]:
@@ -58,11 +60,12 @@ class FileIndex:
         if snapshot is None:
             return []
         found = []
-        for manifest in snapshot.manifests(table.io):
-            if manifest.content == ManifestContent.DELETES:
-                name = ".".join(table.name())
-                raise SchemaMismatchError(f"{name}: has row-level deletes, which Secchi never writes")
-            found += [f for f in self._listed(table, manifest) if self._may_hold(table, f, where)]
+        with self._lock:
+            for manifest in snapshot.manifests(table.io):
+                if manifest.content == ManifestContent.DELETES:
+                    name = ".".join(table.name())
+                    raise SchemaMismatchError(f"{name}: has row-level deletes, which Secchi never writes")
+                found += [f for f in self._listed(table, manifest) if self._may_hold(table, f, where)]
         return found
 
     def _listed(self, table: Table, manifest: Any) -> list[DataFile]:

@@ -10,11 +10,12 @@ import json
 import os
 import random
 import time
-from collections import OrderedDict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal
 
 import polars as pl
@@ -31,7 +32,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from resources.durable_io import local_path
 from resources.errors import CommitConflictError, ConfigurationError, SchemaMismatchError, SourceUnavailableError
 from resources.file_index import FileIndex, bounds
-from resources.iceberg import ReplaceFiles, any_metadata_location, metadata_location, write_data_file
+from resources.iceberg import ReplaceFiles, StagedTransaction, any_metadata_location, metadata_location, write_data_file
+from resources.recent_frames import RecentFrames
 from resources.selection import BATCH_ID, Where, changes
 from resources.stored_table import Partition, StoredTable
 
@@ -101,8 +103,9 @@ class Lakehouse:
             )
         self._refuse_copy(warehouse)
         self._tables: dict[str, Table] = {}
-        self._recent: OrderedDict[str, pl.DataFrame] = OrderedDict()
+        self._recent = RecentFrames(_RECENT_BYTES)
         self._index = FileIndex()
+        self._writers: defaultdict[str, RLock] = defaultdict(RLock)
 
     def _refuse_lost_catalog(self, warehouse: Path) -> None:
         """A new catalog beside old tables would start them anew.
@@ -211,10 +214,10 @@ class Lakehouse:
         """The rows of ``where`` in the given files; with ``FILE`` among the columns, each with its file's place."""
         schema = {name: stored.schema.get(name, pl.String()) for name in (columns or stored.schema)}
         needed = {n: t for n, t in schema.items() if n != FILE} | {w.column: stored.schema[w.column] for w in where}
-        recent = [f.file_path for f in files if f.file_path in self._recent]
-        frames = [self._recent[path].lazy().with_columns(pl.lit(path).alias(FILE)) for path in recent]
+        recent = self._recent.among(f.file_path for f in files)
+        frames = [frame.lazy().with_columns(pl.lit(path).alias(FILE)) for path, frame in recent.items()]
         if len(recent) < len(files):
-            frames.append(_scan([f.file_path for f in files if f.file_path not in self._recent], needed))
+            frames.append(_scan([f.file_path for f in files if f.file_path not in recent], needed))
         if not frames:
             return pl.DataFrame(schema=schema)
         parts = [frame.filter(*(w.polars() for w in where)).select(*schema) for frame in frames]
@@ -255,15 +258,16 @@ class Lakehouse:
         files = []
         for part in _split(rows, cuts):
             file = write_data_file(table, part)
-            self._remember(file.file_path, part)
+            self._recent.put(file.file_path, part)
             files.append(file)
         return files
 
-    def _remember(self, path: str, frame: pl.DataFrame) -> None:
-        """Keeps what was just written in memory: the next layer reads it at once."""
-        self._recent[path] = frame
-        while sum(f.estimated_size() for f in self._recent.values()) > _RECENT_BYTES and self._recent:
-            self._recent.popitem(last=False)
+    def sole_writer(self, stored: StoredTable) -> RLock:
+        """Held from the plan to the commit of a table that several steps of this process write.
+
+        The fence alone would be right too, but the step that comes second would have worked for nothing.
+        """
+        return self._writers[stored.identifier]
 
     def commit_once(self, commit: Commit) -> Literal["committed", "already"]:
         """Makes one snapshot of the commit's files, its batch_id and its marker; safe to call again after any outcome.
@@ -310,7 +314,7 @@ class Lakehouse:
         """
         table = self.table(stored)
         try:
-            with _told(stored), table.transaction() as transaction:
+            with _told(stored), StagedTransaction(table) as transaction:
                 _stage(transaction, table, add, delete, {"secchi.producer": "maintenance"})
         except (CommitFailedException, ValidationException):
             return False
@@ -357,7 +361,7 @@ def _transact(table: Table, commit: Commit) -> None:
         "secchi.to": json.dumps(commit.to, sort_keys=True),
         **commit.summary,
     }
-    with table.transaction() as transaction:
+    with StagedTransaction(table) as transaction:
         _stage(transaction, table, commit.add, commit.delete, summary)
         transaction.set_properties(
             {

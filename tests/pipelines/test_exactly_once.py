@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines.config import MicroBatchConfig
+from pipelines.micro_batch import MicroBatches
 from tests.pipelines.plant import SERIES, Plant, Reading, compared, one_shot
 
 GOLD = "gold.sensor_windows_1m"
@@ -48,6 +50,22 @@ def test_any_arrival_equals_one_shot(batches: list[list[tuple[int, int]]]) -> No
             assert got.equals(want)
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_backlog_is_carried_side_by_side_to_the_same_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [[Reading(s % 3, 20 * b + s, value(s % 3, 20 * b + s)) for s in range(30)] for b in range(8)]
+    passes = []
+    real = MicroBatches._side_by_side
+    monkeypatch.setattr(MicroBatches, "_side_by_side", lambda *given: passes.append(real(*given)) or passes[-1])
+    plant = Plant(tmp_path / "incremental", options={"micro_batch": MicroBatchConfig(max_bytes=1)})
+    for batch in batches:
+        plant.land(r.payload for r in batch)
+    plant.drain()
+    assert sum(result.rows > 0 for results in passes for result in results if result.table == SILVER) >= 6
+    reference = one_shot(tmp_path / "reference", [r for batch in batches for r in batch])
+    for table, key in ((SILVER, READING_KEY), (GOLD, WINDOW_KEY)):
+        got, want = (compared(p.table(table).drop(ARRIVAL, strict=False), key) for p in (plant, reference))
+        assert got.equals(want)
 
 
 def test_comparison_bites(tmp_path: Path) -> None:
