@@ -52,7 +52,7 @@ def land(root: Path, source: Path, ready: Event, go: Event, started: "multiproce
         runner = asyncio.create_task(commit.run())
         started.put(time.monotonic())
         for i, (topic, payload) in enumerate(lines):
-            commit.put(("factory", topic, 1, False, payload, time.time_ns() // 1000))
+            commit.put(("factory", topic, 1, False, payload, time.time_ns() // 1000, None))
             if i % 500 == 0:
                 await asyncio.sleep(0)
                 await commit.wait_writable()

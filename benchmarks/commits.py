@@ -92,6 +92,7 @@ def land_base(stream: LandingStream, count: int, step_ms: int) -> None:
         retain=pl.lit(False),
         payload="payload",
         received_at=pl.lit(END),
+        topic_parts=pl.lit(None, pl.String),
     )
     for part in rows.iter_slices(100_000):
         stream.write_batch(part.to_arrow().cast(RECORD).combine_chunks().to_batches()[0])
@@ -142,7 +143,7 @@ def main() -> None:
         for number in range(WARM_UP + chosen.batches):
             received = datetime.fromtimestamp(sender.now_ms / 1000, UTC)
             stream.write(
-                [("factory", topic, 1, False, payload.encode(), received) for topic, payload in sender.batch()]
+                [("factory", topic, 1, False, payload.encode(), received, None) for topic, payload in sender.batch()]
             )
             stream.seal()
             began = time.perf_counter()

@@ -87,7 +87,7 @@ def run_bronze(context: Context, table: Table) -> TableResult:
             records = pa.table({}) if table.landing is None else table.landing.empty_table()
             result.quarantined["segment_unreadable"] = result.quarantined.get("segment_unreadable", 0) + 1
         hashes[f"{segment.stream}/{segment.sequence}"] = digest
-        frames.append(_with_position(segment, records))
+        frames.append(_with_position(segment, _completed(records, table)))
     stamps = {"ingested_at": pl.lit(context.clock()), "batch_id": pl.lit(plan.batch_id)}
     rows = pl.concat(frames).with_columns(**stamps).select(pl.col(n).cast(t) for n, t in table.schema.items())
     files = context.lakehouse.write_sorted(table.stored, rows)  # landing order is the order of the table
@@ -101,6 +101,14 @@ def run_bronze(context: Context, table: Table) -> TableResult:
     newest: datetime | None = rows.select(pl.col(str(table.time)).max()).item()
     result.lag_seconds = (context.clock() - newest).total_seconds() if newest else None
     return result
+
+
+def _completed(records: pa.Table, table: Table) -> pa.Table:
+    """The records with the columns that a segment of an earlier version did not have yet."""
+    for field in table.landing or ():
+        if field.name not in records.column_names:
+            records = records.append_column(field, pa.nulls(len(records), field.type))
+    return records
 
 
 def _with_position(segment: Segment, records: pa.Table) -> pl.DataFrame:

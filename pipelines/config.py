@@ -107,6 +107,10 @@ class Config(Model):
         names = [broker.name for broker in self.mqtt]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"mqtt: the name {twice[0]!r} stands twice; each broker has a name of its own")
+        clients = [(broker.host, broker.port, broker.client_id) for broker in self.mqtt if broker.client_id]
+        if same := sorted({c for c in clients if clients.count(c) > 1}):
+            host, port, client_id = same[0]
+            raise ValueError(f"mqtt: client_id {client_id!r} stands twice for {host}:{port}; one would end the other")
         return self
 
     @property

@@ -97,7 +97,10 @@ class MqttConnection:
         client.username_pw_set(broker.username, broker.password)
         client.ws_set_options(broker.path)
         if broker.tls:
-            client.tls_set_context(broker.tls.context())
+            try:
+                client.tls_set_context(broker.tls.context())
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{broker}: {error}") from error
         if broker.state_topic:
             client.will_set(broker.state_topic, self._state("offline"), qos=1, retain=True)
         client.on_connect = self._connected
@@ -133,7 +136,8 @@ class MqttConnection:
             hint = f"does it speak MQTT {self.broker.protocol}?"
             raise SourceUnavailableError(f"{self.broker}: no CONNACK within {_ANSWER_SECONDS:g} s ({hint})") from error
         self._check_open()
-        self._stale = tuple(topic for topic in known if topic not in self.broker.topics)
+        if self.session_present:
+            self._stale = tuple(topic for topic in known if topic not in self.broker.topics)
         self._subscribe()
         self._publish_state("online")
 

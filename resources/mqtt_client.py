@@ -85,6 +85,24 @@ class MqttClient(paho.Client):
         """Closes the socket as it is."""
         self._sock_close()
 
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            return super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.failure = self._alert() or reason_of(error)
+            raise
+
+    def _alert(self) -> str | None:
+        """What the other side of TLS said before it closed; a write that fails does not tell."""
+        if isinstance(self._sock, ssl.SSLSocket):
+            try:
+                self._sock.recv(1)
+            except OSError as error:
+                return reason_of(error)
+        return None
+
     def _has_pending(self) -> bool:
         """Whether TLS holds bytes that the socket no longer tells of."""
         return isinstance(self._sock, ssl.SSLSocket | paho._WebsocketWrapper) and self._sock.pending() > 0

@@ -25,6 +25,7 @@ mqtt_messages = declare(
         column("retain", pl.Boolean, "RETAIN flag of the delivery", required=True),
         column("payload", pl.Binary, "Application message, as sent", required=True),
         column("received_at", UTC_TIME, "When the collector took it from the socket", required=True),
+        column("topic_parts", pl.String, "Parts of the topic that its filter names, like {region}: a JSON object"),
     ),
     key=("stream", "sequence", "row"),
     time="received_at",

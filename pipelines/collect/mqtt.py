@@ -5,15 +5,18 @@ import logging
 import random
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.collect.group_commit import GroupCommit
+from pipelines.collect.subscriptions import Subscriptions
 from pipelines.settings.mqtt import MqttBroker
 from resources.errors import SecchiError
-from resources.mqtt import Broker, MqttConnection
+from resources.mqtt import MqttConnection
 from resources.mqtt_packets import Arrived
+from resources.topics import TopicParts, is_broker_state
 
 SOURCE = "mqtt_messages"
 RECORD = pa.schema(
@@ -24,6 +27,7 @@ RECORD = pa.schema(
         pa.field("retain", pa.bool_()),
         pa.field("payload", pa.binary()),
         pa.field("received_at", pa.timestamp("us", tz="UTC")),
+        pa.field("topic_parts", pa.string()),
     ]
 )
 
@@ -34,10 +38,14 @@ logger = logging.getLogger(__name__)
 
 
 class MqttCollector:
-    """Collects from one broker for as long as it is run, through every reconnect."""
+    """Collects from one broker for as long as it is run, through every reconnect.
 
-    def __init__(self, config: MqttBroker, landing: GroupCommit) -> None:
-        self._config, self._landing = config, landing
+    ``folder`` keeps what has to be known of the session after a restart.
+    """
+
+    def __init__(self, config: MqttBroker, landing: GroupCommit, folder: Path) -> None:
+        self._config, self._landing, self._folder = config, landing, folder
+        self._parts = TopicParts(config.topics)
         self._connection: MqttConnection | None = None
         self._received = self._durable = self._connects = 0
         self._quiet: asyncio.TimerHandle | None = None
@@ -94,10 +102,16 @@ class MqttCollector:
 
     async def _serve(self) -> None:
         """Connects and reads until the connection ends, which is always an error."""
-        self._connection = connection = MqttConnection(self._broker(), self._note_refused)
-        await connection.open()
+        broker = self._config.reveal()
+        session = f"{broker.host}:{broker.port} {broker.client_id}"
+        subscriptions = Subscriptions(self._folder, broker.name, session)
+        subscriptions.write({*subscriptions.known, *broker.topics})
+        self._connection = connection = MqttConnection(broker, self._note_refused)
+        await connection.open(subscriptions.known)
         self._note_connected(connection)
         while True:
+            if connection.is_subscribed:
+                subscriptions.write(broker.topics)
             if not self._landing.is_writable:
                 with connection.held():
                     await self._landing.wait_writable()
@@ -115,31 +129,22 @@ class MqttCollector:
             # Mosquitto lets more through for a while after many acknowledgements; then its window is small again.
             self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._landing.request_flush)
 
-    def _broker(self) -> Broker:
-        config = self._config
-        return Broker(
-            name=config.name,
-            host=config.host,
-            port=config.port,
-            client_id=config.client_id or f"secchi-{config.name}",
-            topics=tuple(config.topics),
-            qos=config.qos,
-            protocol=config.protocol,
-            username=config.username,
-            password=config.password.reveal() if config.password else None,
-            keepalive=min(65535, max(1, round(config.keepalive.total_seconds()))),
-            receive_maximum=config.max_in_flight,
-        )
-
     def _land(self, connection: MqttConnection, arrived: Arrived) -> None:
-        received_at, broker = time.time_ns() // 1000, self._config.name
-        count = len(arrived.messages)
-        self._received += count
-        for left, message in zip(range(count - 1, -1, -1), arrived.messages, strict=True):
-            # Records become durable in their order, so the last one stands for all that came with it.
-            settle = None if left else partial(self._settle, connection, arrived.acknowledgements, count)
-            topic, qos, retain, payload = message
-            self._landing.put((broker, topic, qos, retain, payload, received_at), settle)
+        received_at, broker, parts = time.time_ns() // 1000, self._config.name, self._parts
+        records = [
+            (broker, topic, qos, retain, payload, received_at, parts.of(topic))
+            for topic, qos, retain, payload in arrived.messages
+            if not is_broker_state(topic)
+        ]
+        self._received += len(records)
+        # Records become durable in their order, so the last one stands for all that came with it.
+        settle = partial(self._settle, connection, arrived.acknowledgements, len(records))
+        for record in records[:-1]:
+            self._landing.put(record)
+        if records:
+            self._landing.put(records[-1], settle)
+        else:
+            settle()
 
     def _settle(self, connection: MqttConnection, acknowledgements: bytearray, count: int) -> None:
         self._durable += count

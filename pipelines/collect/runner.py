@@ -169,7 +169,8 @@ class _Wanted(NamedTuple):
 def _wanted(config: Config) -> Iterator[_Wanted]:
     messages = _Landed(mqtt.SOURCE, "mqtt", mqtt.RECORD)
     for broker in config.mqtt:
-        yield _Wanted(_MQTT + broker.name, broker, (messages,), mqtt.MqttCollector)
+        make = partial(mqtt.MqttCollector, folder=config.lakehouse.path / "status")
+        yield _Wanted(_MQTT + broker.name, broker, (messages,), make)
     if config.snmp.targets:
         yield _Wanted(_SNMP, config.snmp, (_Landed(snmp.SOURCE, "snmp", snmp.RECORD),), snmp.SnmpCollector)
 

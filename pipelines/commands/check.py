@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pipelines.cli import Settings
     from pipelines.config import Config
     from pipelines.settings.fields import Secret
+    from pipelines.settings.mqtt import MqttBroker
 
 
 @click.command()
@@ -36,7 +37,7 @@ def command(settings: "Settings") -> None:
 
 
 def check_secrets(config: "Config") -> None:
-    """Every secret is there; the place of one that is missing is named.
+    """Every secret and certificate is there; the place of one that is missing is named.
 
     Raises:
         ConfigurationError: a variable or a file is not there.
@@ -52,6 +53,12 @@ def check_secrets(config: "Config") -> None:
             secret.reveal()
         except ConfigurationError as error:
             raise ConfigurationError(f"{place}: {error}") from error
+    for broker in config.mqtt:
+        if broker.tls:
+            try:
+                broker.tls.reveal().context()
+            except ConfigurationError as error:
+                raise ConfigurationError(f"mqtt {broker.name}: {error}") from error
 
 
 def _brokers(config: "Config") -> list[tuple[str, ...]]:
@@ -60,11 +67,16 @@ def _brokers(config: "Config") -> list[tuple[str, ...]]:
             "mqtt",
             f"{broker.name} ({broker.host}:{broker.port})",
             ", ".join(broker.topics),
-            f"QoS {broker.qos}, MQTT {broker.protocol}",
+            f"QoS {broker.qos}, MQTT {broker.protocol}{_secured(broker)}",
             f"{broker.username or 'anonymous'}{_place(broker.password)}",
         )
         for broker in config.mqtt
     ]
+
+
+def _secured(broker: "MqttBroker") -> str:
+    parts = [*(["WebSocket"] if broker.transport == "websocket" else []), *(["TLS"] if broker.tls else [])]
+    return "".join(f", {part}" for part in parts)
 
 
 def _targets(config: "Config") -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +18,17 @@ from tests.services import free_port, require_binary
 class Mosquitto:
     """One broker; ``stop`` and ``start`` restart it on the same port with what it has stored."""
 
-    def __init__(self, folder: Path, max_inflight: int = 1000, users: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, max_inflight: int = 1000, users: dict[str, str] | None = None, options: Sequence[str] = ()
+    ) -> None:
         self.binary, self.folder, self.port = require_binary("mosquitto"), folder, free_port()
+        self.plain_port = free_port() if options else self.port
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         lines = [
             f"listener {self.port} 127.0.0.1",
+            *options,
+            *([f"listener {self.plain_port} 127.0.0.1"] if options else []),
             "persistence true",
             f"persistence_location {folder}/",
             f"max_inflight_messages {max_inflight}",
@@ -64,9 +69,13 @@ class Mosquitto:
 
 
 @contextmanager
-def mosquitto(folder: Path, max_inflight: int = 1000, users: dict[str, str] | None = None) -> Iterator[Mosquitto]:
-    """Runs a broker; ``users`` maps names to passwords, none allows everybody."""
-    broker = Mosquitto(folder, max_inflight, users)
+def mosquitto(
+    folder: Path, max_inflight: int = 1000, users: dict[str, str] | None = None, options: Sequence[str] = ()
+) -> Iterator[Mosquitto]:
+    """Runs a broker; ``users`` maps names to passwords, none allows all; ``options`` are those of its
+    listener, beside which there is then a plain one on ``plain_port``.
+    """
+    broker = Mosquitto(folder, max_inflight, users, options)
     broker.start()
     try:
         yield broker

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from assets import json_payload
+from pipelines.collect.mqtt import RECORD, SOURCE
 from pipelines.config import TimeConfig
 from pipelines.waiting import counts, request_replay, waiting_records
+from resources.landing import LandingLimits, LandingStream
 from tests.pipelines.plant import START, Plant, Reading
 
 SILVER, GOLD, QUARANTINE = "silver.sensor_readings", "gold.sensor_windows_1m", "quarantine.records"
@@ -304,3 +307,14 @@ def test_records_that_came_after_the_request_wait(tmp_path: Path) -> None:
     plant.drain()
     assert plant.table(QUARANTINE).filter(pl.col("replayed_by") == request).is_empty()
     assert waiting(plant) == [b"[", b"{"]
+
+
+def test_a_segment_of_an_earlier_version_lacks_a_column(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    earlier = pa.schema([field for field in RECORD if field.name != "topic_parts"])
+    stream = LandingStream(plant.context.landing, SOURCE, "mqtt", earlier, LandingLimits())
+    stream.write([("north", "factory_iot/north/101", 1, False, b"{}", plant.now)])
+    stream.close()
+    plant.land([b"{}"])
+    plant.drain()
+    assert plant.table("bronze.mqtt_messages")["topic_parts"].to_list() == [None, None]
