@@ -12,6 +12,7 @@ from pipelines.settings.cron import Cron
 from pipelines.settings.fields import Model, Size
 from pipelines.settings.mqtt import MqttBroker
 from pipelines.settings.snmp import SnmpConfig
+from pipelines.settings.snmp_targets import with_target_files
 from resources.durations import Duration, PositiveDuration
 from resources.errors import ConfigurationError
 from resources.strict_model import first_mistake
@@ -124,15 +125,6 @@ class Config(Model):
         return self.lakehouse.path / "landing"
 
 
-def _underscored(value: Any) -> Any:
-    """Accepts ``segment-bytes`` for ``segment_bytes`` in option names."""
-    if isinstance(value, dict):
-        return {k.replace("-", "_") if isinstance(k, str) else k: _underscored(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_underscored(item) for item in value]
-    return value
-
-
 def parse_config(document: dict[str, Any], source: str = "secchi.toml") -> Config:
     """Validates a parsed TOML document.
 
@@ -142,7 +134,7 @@ def parse_config(document: dict[str, Any], source: str = "secchi.toml") -> Confi
     calculations = document.get("calculation", [])
     rest = {k: v for k, v in document.items() if k != "calculation"}
     try:
-        config = Config.model_validate({**_underscored(rest), "calculation": calculations})
+        config = Config.model_validate({**rest, "calculation": calculations})
     except ValidationError as error:
         raise ConfigurationError(f"{source}: {first_mistake(error)}") from error
     config._source = source
@@ -168,5 +160,7 @@ def load_config(path: Path | None = None) -> Config:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file}: {error}") from error
     config = parse_config(document, str(file))
-    base = file.resolve().parent / config.lakehouse.path
-    return config.model_copy(update={"lakehouse": LakehouseConfig(path=base)})
+    folder = file.resolve().parent
+    lakehouse = LakehouseConfig(path=folder / config.lakehouse.path)
+    snmp = with_target_files(config.snmp, folder, str(file))
+    return config.model_copy(update={"lakehouse": lakehouse, "snmp": snmp})

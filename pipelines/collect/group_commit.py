@@ -46,7 +46,7 @@ class GroupCommit:
         self._records: list[Sequence[Any]] = []
         self._tellers: list[OnDurable | None] = []
         self._pending_bytes = 0
-        self._widest = next(i for i, column in enumerate(stream.schema) if pa.types.is_binary(column.type))
+        self._widest = next((i for i, column in enumerate(stream.schema) if pa.types.is_binary(column.type)), None)
         self._failure: SourceUnavailableError | None = None
         self._turn = asyncio.Lock()
         self._arrived = asyncio.Event()
@@ -75,7 +75,7 @@ class GroupCommit:
         """
         self._records.append(record)
         self._tellers.append(on_durable)
-        self._pending_bytes += len(record[self._widest])
+        self._pending_bytes += 0 if self._widest is None else len(record[self._widest])
         self.received += 1
         if len(self._records) == 1:
             self._arrived.set()

@@ -5,6 +5,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from pipelines.collect import mqtt, snmp
+from pipelines.collect import mqtt, snmp, snmp_polls
 from pipelines.collect.group_commit import GroupCommit
 from pipelines.config import Config
 from resources.errors import ConfigurationError
@@ -26,7 +27,7 @@ from resources.landing import LandingLimits, LandingStream
 
 logger = logging.getLogger(__name__)
 
-_STATUS_SECONDS = 1.0
+_STATUS_SECONDS, _STATUS_MOST_SECONDS = 1.0, 5.0
 _RESTART_MIN, _RESTART_MAX = 1.0, 60.0
 _MQTT, _SNMP = "mqtt collector ", "snmp collector"
 
@@ -42,6 +43,9 @@ def run_collectors(load: Callable[[], Config]) -> int:
     Raises:
         ConfigurationError: see ``collect``.
     """
+    # Each agent and broker has a socket of its own; the usual limit is 1,024 of them.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(_collect_until_signalled(load))
     return 0
 
@@ -172,7 +176,9 @@ def _wanted(config: Config) -> Iterator[_Wanted]:
         make = partial(mqtt.MqttCollector, folder=config.lakehouse.path / "status")
         yield _Wanted(_MQTT + broker.name, broker, (messages,), make)
     if config.snmp.targets:
-        yield _Wanted(_SNMP, config.snmp, (_Landed(snmp.SOURCE, "snmp", snmp.RECORD),), snmp.SnmpCollector)
+        varbinds = _Landed(snmp.SOURCE, "snmp", snmp.RECORD)
+        polls = _Landed(snmp_polls.SOURCE, "snmp", snmp_polls.RECORD)
+        yield _Wanted(_SNMP, config.snmp, (varbinds, polls), snmp.SnmpCollector)
 
 
 @dataclass
@@ -314,15 +320,17 @@ class _Collectors:
 
     async def _keep_status(self) -> None:
         while True:
+            began = time.monotonic()
             await asyncio.to_thread(self._write_status, self._status())
-            await asyncio.sleep(_STATUS_SECONDS)
+            # With thousands of targets it is a large file, which must not cost more than a few percent of the time.
+            await asyncio.sleep(min(_STATUS_MOST_SECONDS, max(_STATUS_SECONDS, 50 * (time.monotonic() - began))))
 
     def _write_status(self, status: dict[str, Any]) -> None:
         path = status_path(self._config.lakehouse.path)
         draft = path.with_suffix(".new")
         try:
             with self._status_lock:
-                draft.write_text(json.dumps(status, indent=1))
+                draft.write_text(json.dumps(status))
                 draft.replace(path)
             self._is_status_failing = False
         except OSError as error:

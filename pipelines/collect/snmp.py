@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-import math
-import uuid
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.collect.group_commit import GroupCommit
-from pipelines.settings.snmp import SnmpAuth, SnmpConfig, SnmpModule, SnmpTarget
-from resources.snmp import Answer, SnmpSession
+from pipelines.collect.snmp_polls import Landings, Poller, Reach, SnmpStatus
+from pipelines.settings.snmp import SnmpAuth, SnmpConfig, SnmpTarget
+from pipelines.settings.snmp_module import AUTO, SnmpModule
+from resources.snmp import SnmpSession
+from resources.snmp_ber import decode_oid
 
 logger = logging.getLogger(__name__)
 
@@ -29,187 +30,169 @@ RECORD = pa.schema(
         pa.field("received_at", pa.timestamp("us", tz="UTC")),
     ]
 )
+SYS_OBJECT_ID = "1.3.6.1.2.1.1.2.0"
+
+_QUESTION = SnmpModule(get=[SYS_OBJECT_ID], interval=timedelta(seconds=5))
+
+Report = Callable[[str, SnmpStatus], None]
 
 
 @dataclass
-class SnmpStatus:
-    """Counters of one target. ``failing`` names the modules whose last poll failed, ``skipped`` counts missed slots."""
+class _Target:
+    """One agent: its session, its pollers, and the task that runs them."""
 
-    polls: int = 0
-    answered: int = 0
-    failed: int = 0
-    timeouts: int = 0
-    skipped: int = 0
-    varbinds: int = 0
-    failing: list[str] = field(default_factory=list)
-    last_error: str | None = None
-    last_seconds: float | None = None
-
-
-@dataclass
-class PollClock:
-    """Slots at ``first + n * interval`` on a monotonic clock (seconds); the length of a poll does not shift them."""
-
-    first: float
-    interval: float
-    slot: int = 0
+    config: SnmpTarget
+    session: SnmpSession
+    modules: dict[str, SnmpModule]
+    fitting: dict[str, SnmpModule]
+    """What ``auto`` chooses from; empty where the modules are named."""
+    status: SnmpStatus
+    reach: Reach
+    landings: Landings
+    report: Report | None
+    what: Any
+    """All that it is made of; a target that has the same after a reload goes on."""
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
 
     @property
-    def due(self) -> float:
-        """When the slot begins."""
-        return self.first + self.slot * self.interval
+    def grace(self) -> float:
+        """Seconds that a request under way may still take."""
+        return self.session.timeout_s * (self.session.retries + 1)
 
-    def advance(self, now: float) -> int:
-        """Moves to the first later slot that is not past; returns how many were missed."""
-        following = max(self.slot + 1, math.ceil((now - self.first) / self.interval))
-        missed = following - self.slot - 1
-        self.slot = following
-        return missed
+    async def run(self) -> None:
+        """Polls until ``stop``."""
+        modules = dict(self.modules)
+        if self.fitting:
+            modules |= await self._fitting()
+        async with asyncio.TaskGroup() as group:
+            for name, module in modules.items():
+                group.create_task(self._poller(name, module).run(self.stop))
 
+    def _poller(self, name: str, module: SnmpModule) -> Poller:
+        device = self.config.device_id
+        return Poller(device, name, module, self.session, self.status, self.reach, self.landings, self.report)
 
-def phase(target: str, module: str) -> float:
-    """Where in its interval a module of a target is polled, from 0 to below 1; the same after a restart."""
-    return zlib.crc32(f"{target} {module}".encode()) / 2**32
+    async def _fitting(self) -> dict[str, SnmpModule]:
+        """The modules that fit the agent's sysObjectID, asked for until it is answered."""
+        is_told = False
+        async for answers in self._poller(AUTO, _QUESTION).polls(self.stop):
+            for varbind in answers[0].varbinds:
+                if varbind.wire_type == "ObjectIdentifier":
+                    object_id = decode_oid(varbind.value)
+                    fitting = {name: module for name, module in self.fitting.items() if module.fits(object_id)}
+                    names = ", ".join([*self.modules, *fitting]) or "none"
+                    logger.info("target %s: sysObjectID %s, modules %s", self.config.device_id, object_id, names)
+                    return fitting
+                if not is_told:
+                    is_told = True
+                    logger.warning("target %s: has no sysObjectID; name its modules", self.config.device_id)
+        return {}
 
-
-@dataclass
-class _Poller:
-    """Polls one module of one target, one poll at a time."""
-
-    target: str
-    name: str
-    module: SnmpModule
-    session: SnmpSession
-    status: SnmpStatus
-    landing: GroupCommit
-    report: Callable[[str, SnmpStatus], None] | None
-
-    async def run(self, stop: asyncio.Event) -> None:
-        now = asyncio.get_running_loop().time
-        interval = self.module.interval.total_seconds()
-        clock = PollClock(now() + phase(self.target, self.name) * interval, interval)
-        while await _pause(stop, clock.due - now()) and await _writable(self.landing, stop):
-            began = now()
-            answers = await self._ask()
-            self.status.last_seconds = round(now() - began, 6)
-            self._land(answers)
-            self._note(answers, stop.is_set())
-            self.status.skipped += clock.advance(now())
-
-    async def _ask(self) -> list[Answer]:
-        answers: list[Answer] = []
-        if self.module.get:
-            answers.append(await self.session.get(self.module.get))
-        for root in self.module.walk:
-            if answers and answers[-1].timed_out:
-                break
-            answers.append(await self.session.walk(root))
-        return answers
-
-    def _land(self, answers: Sequence[Answer]) -> None:
-        poll_id = str(uuid.uuid4())
-        for answer in answers:
-            for oid, wire_type, value, request_id, received_at_us in answer.varbinds:
-                self.landing.put((self.target, poll_id, request_id, oid, wire_type, value, received_at_us))
-            self.status.varbinds += len(answer.varbinds)
-
-    def _note(self, answers: Sequence[Answer], is_stopping: bool) -> None:
-        error = next((answer.error for answer in answers if answer.error), None)
-        status, was_failing = self.status, self.name in self.status.failing
-        status.polls += 1
-        status.timeouts += sum(answer.timed_out for answer in answers)
-        if error:
-            status.failed += 1
-            status.last_error = str(error)
-            if not was_failing and not is_stopping:
-                status.failing.append(self.name)
-                logger.warning("%s; module %s is tried again every %s", error, self.name, self.module.interval)
-        else:
-            status.answered += 1
-            if was_failing:
-                status.failing.remove(self.name)
-                logger.warning("target %s: module %s answers again", self.target, self.name)
-        if self.report:
-            self.report(self.target, status)
+    async def end(self) -> None:
+        """Lets polls under way come to an end, within the time of one request's tries, and land."""
+        self.stop.set()
+        if self.task:
+            await asyncio.wait([self.task], timeout=self.grace)
+            self.session.close()
+            await asyncio.wait([self.task])
 
 
 class SnmpCollector:
     """Polls the targets of ``[snmp]`` until it is stopped.
 
-    ``status``, where given, is called with a target's name and counters after each of its polls.
+    ``report``, where given, is called with a target's name and counters after each of its polls.
     """
 
     def __init__(
-        self,
-        config: SnmpConfig,
-        landing: GroupCommit,
-        status: Callable[[str, SnmpStatus], None] | None = None,
+        self, config: SnmpConfig, varbinds: GroupCommit, polls: GroupCommit, report: Report | None = None
     ) -> None:
-        self._config, self._landing = config, landing
-        self._status: dict[str, SnmpStatus] = {}
-        self._sessions: list[SnmpSession] = []
-        self._pollers: list[_Poller] = []
-        for target in config.targets:
-            session = _session(target, config.auths[target.auth])
-            counters = self._status.setdefault(target.device_id, SnmpStatus())
-            self._sessions.append(session)
-            for name in dict.fromkeys(target.modules):
-                module = config.modules[name]
-                self._pollers.append(_Poller(target.device_id, name, module, session, counters, landing, status))
+        self._landings, self._report = Landings(varbinds, polls), report
+        self._targets = {target.device_id: self._target(config, target) for target in config.targets}
+        self._failure: asyncio.Future[None] | None = None
+
+    def _target(self, config: SnmpConfig, target: SnmpTarget) -> _Target:
+        auth = config.auths[target.auth]
+        modules = {name: config.every_module[name] for name in dict.fromkeys(target.modules) if name != AUTO}
+        fitting = {} if AUTO not in target.modules else config.every_module
+        secrets = {name: secret.reveal() for name, secret in auth.secrets.items()}
+        return _Target(
+            target,
+            session(target, auth),
+            modules,
+            {name: module for name, module in fitting.items() if name not in modules},
+            SnmpStatus(),
+            Reach(config.backoff.total_seconds()),
+            self._landings,
+            self._report,
+            (target, auth, secrets, modules, fitting, config.backoff),
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Polls until ``stop`` is set; polls in flight then have the time of one request's tries to end, and land."""
+        self._failure = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.TaskGroup() as group:
-                polling = [group.create_task(poller.run(stop)) for poller in self._pollers]
-                await stop.wait()
-                if polling:
-                    await asyncio.wait(polling, timeout=self._grace())
-                self._close()
+            for target in self._targets.values():
+                self._start(target)
+            stopping = asyncio.ensure_future(stop.wait())
+            waits: list[asyncio.Future[Any]] = [stopping, self._failure]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            await asyncio.gather(*(target.end() for target in self._targets.values()))
+            if self._failure.done():
+                self._failure.result()
         finally:
-            self._close()
-        await self._landing.flush()
+            for target in self._targets.values():
+                target.session.close()
+                if target.task:
+                    target.task.cancel()
+        await self._landings.varbinds.flush()
+        await self._landings.polls.flush()
+
+    def _start(self, target: _Target) -> None:
+        target.task = asyncio.create_task(target.run())
+        target.task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error and self._failure and not self._failure.done():
+            self._failure.set_exception(error)
 
     async def reload(self, section: SnmpConfig) -> bool:
-        """Whether it can go on with this configuration; a changed one needs a new start."""
-        return section == self._config
+        """Ends the targets that are gone, starts new ones, and changed ones again; the others go on undisturbed."""
+        wanted = {target.device_id: self._target(section, target) for target in section.targets}
+        gone = [n for n, target in self._targets.items() if n not in wanted or target.what != wanted[n].what]
+        ended = [self._targets.pop(name) for name in gone]
+        await asyncio.gather(*(target.end() for target in ended))
+        for target in ended:
+            if target.config.device_id in wanted:
+                wanted[target.config.device_id].status = target.status
+        started = wanted.keys() - self._targets.keys()
+        for name in started:
+            self._targets[name] = wanted[name]
+            self._start(wanted[name])
+        logger.info("snmp collector: %d targets, %d of them new or changed", len(wanted), len(started))
+        return True
 
     def status(self) -> dict[str, Any]:
         """The counters of each target, as JSON takes them."""
-        return {target: asdict(counters) for target, counters in self._status.items()}
-
-    def _grace(self) -> float:
-        return max(session.timeout_s * (session.retries + 1) for session in self._sessions)
-
-    def _close(self) -> None:
-        for session in self._sessions:
-            session.close()
+        return {name: dict(vars(target.status)) for name, target in self._targets.items()}
 
 
-def _session(target: SnmpTarget, auth: SnmpAuth) -> SnmpSession:
-    community = auth.community.reveal() if auth.community else "public"
-    seconds = target.timeout.total_seconds()
-    return SnmpSession(target.host, target.port, auth.version, community, seconds, target.retries)
+def session(target: SnmpTarget, auth: SnmpAuth) -> SnmpSession:
+    """A session with a target.
 
-
-async def _pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Waits; returns False at once when ``stop`` is set."""
-    try:
-        async with asyncio.timeout(max(seconds, 0)):
-            await stop.wait()
-    except TimeoutError:
-        return not stop.is_set()
-    return False
-
-
-async def _writable(landing: GroupCommit, stop: asyncio.Event) -> bool:
-    """Waits until landing takes records; returns False when ``stop`` is set before."""
-    if landing.is_writable:
-        return True
-    waits = [asyncio.ensure_future(landing.wait_writable()), asyncio.ensure_future(stop.wait())]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    return not stop.is_set()
+    Raises:
+        ConfigurationError: a secret is not there.
+    """
+    return SnmpSession(
+        target.host,
+        target.port,
+        auth.version,
+        auth.community.reveal() if auth.community else "public",
+        target.timeout.total_seconds(),
+        target.retries,
+        user=auth.usm_user(),
+        context=target.context,
+        max_repetitions=target.max_repetitions,
+    )

@@ -45,7 +45,8 @@ def check_secrets(config: "Config") -> None:
     from resources.errors import ConfigurationError
 
     places = {f"mqtt {broker.name}: password": broker.password for broker in config.mqtt}
-    places |= {f"snmp.auths.{name}: community": auth.community for name, auth in config.snmp.auths.items()}
+    for name, auth in config.snmp.auths.items():
+        places |= {f"snmp.auths.{name}: {option}": secret for option, secret in auth.secrets.items()}
     for place, secret in places.items():
         if secret is None:
             continue
@@ -80,12 +81,16 @@ def _secured(broker: "MqttBroker") -> str:
 
 
 def _targets(config: "Config") -> list[tuple[str, ...]]:
+    from pipelines.settings.snmp_module import AUTO
+
     rows: list[tuple[str, ...]] = []
     for target in config.snmp.targets:
         auth = config.snmp.auths[target.auth]
-        intervals = (f"{config.snmp.modules[name].interval.total_seconds():g} s" for name in target.modules)
-        credentials = f"v{auth.version} {target.auth}{_place(auth.community)}"
-        rows.append(("snmp", target.device_id, ", ".join(target.modules), ", ".join(intervals), credentials))
+        modules = [config.snmp.every_module[name] for name in target.modules if name != AUTO]
+        intervals = [f"{module.interval.total_seconds():g} s" for module in modules]
+        credentials = f"v{auth.version} {target.auth}{''.join(map(_place, auth.secrets.values()))}"
+        how = ", ".join(intervals) or "by its sysObjectID"
+        rows.append(("snmp", target.device_id, ", ".join(target.modules), how, credentials))
     return rows
 
 

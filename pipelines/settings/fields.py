@@ -37,7 +37,20 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Model(StrictModel):
-    """Base of every section of secchi.toml."""
+    """Base of every section of secchi.toml; ``segment-bytes`` is ``segment_bytes``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _underscored(cls, value: Any) -> Any:
+        """Options are spelled either way; names that the user chose stay as they are."""
+        if not isinstance(value, dict):
+            return value
+        options = {key: key.replace("-", "_") if isinstance(key, str) else key for key in value}
+        options = {key: option if option in cls.model_fields else key for key, option in options.items()}
+        twice = [key for key, option in options.items() if key != option and option in value]
+        if twice:
+            raise ValueError(f"has {twice[0]!r} and {options[twice[0]]!r}, which is the same option twice")
+        return {options[key]: each for key, each in value.items()}
 
 
 class Secret(Model):

@@ -176,11 +176,11 @@ def test_each_source_has_a_landing_stream_of_its_own(tmp_path: Path) -> None:
         streams = sorted(str(p.relative_to(tmp_path / "landing").parent) for p in (tmp_path / "landing").glob("*/*/*"))
         stop.set()
         await running
-        assert streams == ["mqtt_messages/mqtt", "snmp_varbinds/snmp"]
+        assert streams == ["mqtt_messages/mqtt", "snmp_polls/snmp", "snmp_varbinds/snmp"]
 
     asyncio.run(scenario())
     status = json.loads(status_path(tmp_path).read_text())
-    assert set(status["landing"]) == {"mqtt_messages", "snmp_varbinds"}
+    assert set(status["landing"]) == {"mqtt_messages", "snmp_polls", "snmp_varbinds"}
     assert len(status["snmp"]) == 1
 
 

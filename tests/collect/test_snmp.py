@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from pyasn1.codec.ber import decoder, encoder
 from pysnmp.proto import api
 
+from assets.bronze.snmp_polls import snmp_polls as polls_table
 from assets.bronze.snmp_varbinds import snmp_varbinds
+from pipelines.collect import snmp_polls
 from pipelines.collect.group_commit import GroupCommit
-from pipelines.collect.snmp import RECORD, SOURCE, PollClock, SnmpCollector, SnmpStatus, phase
+from pipelines.collect.snmp import RECORD, SOURCE, SnmpCollector
+from pipelines.collect.snmp_polls import PollClock, SnmpStatus, phase
 from pipelines.settings.snmp import SnmpConfig
 from resources.errors import ConfigurationError
 from resources.landing import LandingLimits, LandingStream, read_segment, sealed_segments
@@ -51,8 +54,18 @@ def config(modules: dict[str, Any], *targets: dict[str, Any], **rest: Any) -> Sn
 
 
 @asynccontextmanager
-async def landing(root: Path) -> AsyncIterator[GroupCommit]:
-    stream = LandingStream(root, SOURCE, "snmp", RECORD, LandingLimits(segment_seconds=0.05))
+async def landing(root: Path) -> AsyncIterator[list[GroupCommit]]:
+    async with AsyncExitStack() as stack:
+        commits = [
+            await stack.enter_async_context(landing_of(root, source, record))
+            for source, record in ((SOURCE, RECORD), (snmp_polls.SOURCE, snmp_polls.RECORD))
+        ]
+        yield commits
+
+
+@asynccontextmanager
+async def landing_of(root: Path, source: str, record: pa.Schema) -> AsyncIterator[GroupCommit]:
+    stream = LandingStream(root, source, "snmp", record, LandingLimits(segment_seconds=0.05))
     commits = GroupCommit(stream)
     running = asyncio.create_task(commits.run())
     try:
@@ -75,21 +88,22 @@ def collect(root: Path, made: SnmpConfig, is_done: Callable[[SnmpCollector], boo
                 if is_done(collector):
                     stop.set()
 
-            collector = SnmpCollector(made, commits, polled)
+            collector = SnmpCollector(made, *commits, polled)
             await collector.run(stop)
         return collector
 
     return asyncio.run(run())
 
 
-def landed(root: Path) -> list[dict[str, Any]]:
-    tables = [read_segment(segment.path)[0] for segment in sealed_segments(root, SOURCE)]
+def landed(root: Path, source: str = SOURCE) -> list[dict[str, Any]]:
+    tables = [read_segment(segment.path)[0] for segment in sealed_segments(root, source)]
     return pa.concat_tables(tables).to_pylist() if tables else []
 
 
 def test_the_record_is_that_of_bronze() -> None:
     engine = ("stream", "sequence", "row", "ingested_at", "batch_id")
     assert RECORD.names == [n for n in snmp_varbinds.schema if n not in engine]
+    assert snmp_polls.RECORD.names == [n for n in polls_table.schema if n not in engine]
 
 
 def test_polls_land_whole_and_as_answered(tmp_path: Path, agent: int) -> None:
@@ -143,7 +157,7 @@ def test_a_target_that_comes_back_is_logged(tmp_path: Path, caplog: pytest.LogCa
     async def run() -> None:
         stop, agent = asyncio.Event(), snmpd(tmp_path / "snmpd", port=port)
         async with landing(tmp_path / "landing") as commits, asyncio.timeout(20):
-            collector = SnmpCollector(made, commits)
+            collector = SnmpCollector(made, *commits)
             running = asyncio.create_task(collector.run(stop))
             while not collector.status()[target]["failed"]:
                 await asyncio.sleep(0.01)
@@ -169,7 +183,7 @@ def test_a_stop_lets_polls_in_flight_end_and_land(tmp_path: Path, agent: int) ->
     async def run() -> dict[str, Any]:
         stop = asyncio.Event()
         async with landing(tmp_path) as commits, asyncio.timeout(20):
-            collector = SnmpCollector(config({"all": module}, {"port": agent, "modules": ["all"]}), commits)
+            collector = SnmpCollector(config({"all": module}, {"port": agent, "modules": ["all"]}), *commits)
             running = asyncio.create_task(collector.run(stop))
             await asyncio.sleep(0.1)
             stop.set()
@@ -208,7 +222,7 @@ def test_a_stop_does_not_wait_longer_than_a_request_may_take(tmp_path: Path) -> 
         port = transport.get_extra_info("sockname")[1]
         made = config({"all": module}, {"port": port, "modules": ["all"], "timeout": 0.1, "retries": 0})
         async with landing(tmp_path) as commits, asyncio.timeout(20):
-            collector = SnmpCollector(made, commits)
+            collector = SnmpCollector(made, *commits)
             running = asyncio.create_task(collector.run(stop))
             await asyncio.sleep(0.2)
             stop.set()
@@ -227,8 +241,8 @@ def test_polls_wait_while_landing_is_full(tmp_path: Path, agent: int) -> None:
         stream = LandingStream(tmp_path, SOURCE, "snmp", RECORD, LandingLimits())
         commits = GroupCommit(stream, max_pending_records=1)
         made = config({"up": {"get": [f"{SYSTEM}.3.0"], "interval": 0.01}}, {"port": agent, "modules": ["up"]})
-        collector = SnmpCollector(made, commits)
-        async with asyncio.timeout(20):
+        async with landing_of(tmp_path, snmp_polls.SOURCE, snmp_polls.RECORD) as polls, asyncio.timeout(20):
+            collector = SnmpCollector(made, commits, polls)
             running = asyncio.create_task(collector.run(stop))
             while not commits.received:
                 await asyncio.sleep(0.01)
@@ -250,7 +264,7 @@ def test_polls_wait_while_landing_is_full(tmp_path: Path, agent: int) -> None:
 def test_no_targets_only_wait_for_the_stop(tmp_path: Path) -> None:
     async def run() -> dict[str, Any]:
         async with landing(tmp_path) as commits, asyncio.timeout(20):
-            collector = SnmpCollector(SnmpConfig(), commits)
+            collector = SnmpCollector(SnmpConfig(), *commits)
             stop = asyncio.Event()
             stop.set()
             await collector.run(stop)
