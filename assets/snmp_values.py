@@ -1,12 +1,11 @@
-"""SNMP values: from BER content octets to text and numbers, and table instances to their INDEX (RFC 2578)."""
+"""SNMP values: from BER content octets to text and numbers (RFC 2578 section 7)."""
 
 import math
 import struct
-import unicodedata
-from collections.abc import Sequence
 
 import polars as pl
 
+from assets.snmp_text import hinted_integer, octets_text
 from resources.snmp_ber import decode_oid
 
 SIGNED = ("Integer32",)
@@ -22,14 +21,12 @@ _NO_VALUE = {
     "endOfMibView": "end_of_mib_view",
     "Null": "null_value",
 }
-_TEXT_SYNTAXES = frozenset({"DisplayString", "SnmpAdminString", "InternationalDisplayString"})
-_HEX_SYNTAXES = frozenset({"PhysAddress", "DateAndTime"})
 # net-snmp's Opaque special types: tag 0x9f78 a float, 0x9f79 a double (draft-perkins-opaque-01).
 _OPAQUE_FLOATS = {b"\x9f\x78\x04": (">f", ".7g"), b"\x9f\x79\x08": (">d", ".15g")}
 
 
 def decode_values(varbinds: pl.DataFrame) -> pl.DataFrame:
-    """Decodes the columns ``wire_type, value, syntax`` (SYNTAX of the object, or null).
+    """Decodes the columns ``wire_type, value, form`` (how the object's value is shown: see ``assets.snmp_text``).
 
     Adds ``metric_value``, ``numeric_value``, ``integer`` (Int64, Integer32 only), ``counter`` (UInt64, the two counters
     only), and, where there is no value, ``reason`` and ``message``. Rows keep their order.
@@ -38,13 +35,13 @@ def decode_values(varbinds: pl.DataFrame) -> pl.DataFrame:
         varbinds.with_columns(_signed=_signed(), _unsigned=_unsigned())
         .join(
             _decode_others(varbinds),
-            on=["wire_type", "value", "syntax"],
+            on=["wire_type", "value", "form"],
             how="left",
             nulls_equal=True,
             maintain_order="left",
         )
         .with_columns(
-            metric_value=pl.coalesce(pl.col("_signed", "_unsigned").cast(pl.String), "_text"),
+            metric_value=pl.coalesce("_text", pl.col("_signed", "_unsigned").cast(pl.String)),
             numeric_value=pl.coalesce(pl.col("_signed", "_unsigned").cast(pl.Float64), "_number"),
             integer="_signed",
             counter=pl.when(pl.col("wire_type").is_in(COUNTERS)).then("_unsigned"),
@@ -106,9 +103,11 @@ def _message() -> pl.Expr:
 
 
 def _decode_others(varbinds: pl.DataFrame) -> pl.DataFrame:
-    """Text and number of the distinct values that are no integers: polls bring the same ones again and again."""
-    columns = ("wire_type", "value", "syntax")
-    distinct = varbinds.select(columns).filter(pl.col("wire_type").is_in(_OTHERS)).unique()
+    """Text and number of the distinct values that are no plain integers: polls bring the same ones again and again."""
+    columns = ("wire_type", "value", "form")
+    is_hinted = pl.col("form").is_not_null() & (pl.col("form") != "d")
+    wanted = pl.col("wire_type").is_in(_OTHERS) | (pl.col("wire_type").is_in([*SIGNED, *_UNSIGNED]) & is_hinted)
+    distinct = varbinds.select(columns).filter(wanted).unique()
     decoded = [_decode_other(*row) for row in distinct.iter_rows()]
     return distinct.with_columns(
         _text=pl.Series([text for text, _ in decoded], dtype=pl.String),
@@ -116,17 +115,21 @@ def _decode_others(varbinds: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _decode_other(wire_type: str, value: bytes, syntax: str | None) -> tuple[str | None, float | None]:
+def _decode_other(wire_type: str, value: bytes, form: str | None) -> tuple[str | None, float | None]:
     if wire_type == "OctetString":
-        return octets_text(value, syntax), None
+        return octets_text(value, form), None
     if wire_type == "IpAddress":
         return (".".join(map(str, value)), None) if len(value) == 4 else (None, None)
     if wire_type in _OPAQUES:
         return _opaque(value)
-    try:
-        return decode_oid(value), None
-    except ValueError:
-        return None, None
+    if wire_type == "ObjectIdentifier":
+        try:
+            return decode_oid(value), None
+        except ValueError:
+            return None, None
+    # What does not fit its type has no number either, and is rejected for that.
+    fits = 0 < len(value) <= (8 if wire_type in SIGNED else 9)
+    return hinted_integer(int.from_bytes(value, "big", signed=wire_type in SIGNED), form) if fits else None, None
 
 
 def _opaque(value: bytes) -> tuple[str | None, float | None]:
@@ -136,63 +139,3 @@ def _opaque(value: bytes) -> tuple[str | None, float | None]:
         return f"0x{value.hex()}" if value else None, None
     (number,) = struct.unpack(layout, value[3:])
     return format(number, precision), number if math.isfinite(number) else None
-
-
-def octets_text(value: bytes, syntax: str | None = None) -> str:
-    """Text of an OCTET STRING: UTF-8 if all of it can be shown, else ``0x`` and hex.
-
-    A text ``syntax`` drops the NULs that some agents send behind it; an address is always hex.
-    """
-    if syntax in _HEX_SYNTAXES:
-        return f"0x{value.hex()}" if value else ""
-    try:
-        text = (value.rstrip(b"\0") if syntax in _TEXT_SYNTAXES else value).decode()
-    except UnicodeDecodeError:
-        return f"0x{value.hex()}"
-    return text if text.isprintable() or all(map(_can_be_shown, text)) else f"0x{value.hex()}"
-
-
-def _can_be_shown(character: str) -> bool:
-    return character in "\t\r\n" or unicodedata.category(character)[0] != "C"
-
-
-def decode_instance(sub_identifiers: Sequence[int], kinds: Sequence[str]) -> str | None:
-    """Text of a row's INDEX values, comma between; None if it is no such INDEX (RFC 2578 section 7.7).
-
-    ``kinds`` are those of ``reference.mib_objects.index_columns``.
-    """
-    rest, texts = list(sub_identifiers), []
-    for kind in kinds:
-        length = _length(kind, rest)
-        if length is None or length > len(rest):
-            return None
-        taken, rest = rest[:length], rest[length:]
-        if kind in _LENGTH_BEFORE:
-            taken = taken[1:]
-        text = _index_text(kind, taken)
-        if text is None:
-            return None
-        texts.append(text)
-    return ",".join(texts) if texts and not rest else None
-
-
-_LENGTH_BEFORE = ("string", "octets", "oid")
-
-
-def _length(kind: str, rest: Sequence[int]) -> int | None:
-    """How many sub-identifiers an INDEX value takes, its length included."""
-    if kind in _LENGTH_BEFORE:
-        return 1 + rest[0] if rest else None
-    if kind.startswith("fixed_string/"):
-        return int(kind.removeprefix("fixed_string/"))
-    return {"integer": 1, "ipaddress": 4, "implied_string": len(rest), "implied_oid": len(rest)}.get(kind)
-
-
-def _index_text(kind: str, taken: Sequence[int]) -> str | None:
-    if kind in ("integer", "oid", "implied_oid"):
-        return ".".join(map(str, taken))
-    if any(octet > 255 for octet in taken):
-        return None
-    if kind == "ipaddress":
-        return ".".join(map(str, taken))
-    return octets_text(bytes(taken), "PhysAddress" if kind == "octets" else None)

@@ -7,7 +7,9 @@ import polars as pl
 
 from assets.bronze.snmp_varbinds import snmp_varbinds
 from assets.reference.mib_objects import mib_objects
-from assets.snmp_values import decode_instance, decode_values
+from assets.snmp_index import decode_instance
+from assets.snmp_text import BITS, DATE, INET, bit_names
+from assets.snmp_values import decode_values
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
 
@@ -38,7 +40,7 @@ def _object_of(oid: str, kinds: dict[str, list[str]]) -> tuple[str, str | None, 
 def _named(varbinds: pl.DataFrame, objects: pl.DataFrame) -> pl.DataFrame:
     """Adds object and instance to each varbind, worked out once for each distinct OID."""
     found = objects.filter(pl.col("oid_type").is_in(["scalar", "tableColumn"])).select(
-        object_oid="oid", object_name="object_name", mib_module="mib_module", syntax="data_type", index="index_columns"
+        "object_name", "mib_module", object_oid="oid", index="index_columns", form=_form()
     )
     kinds = {
         oid: [part.partition(":")[2] for part in (index or ":integer").split(",")]
@@ -49,11 +51,34 @@ def _named(varbinds: pl.DataFrame, objects: pl.DataFrame) -> pl.DataFrame:
     return varbinds.join(names, on="oid", how="left", maintain_order="left")
 
 
-def _labels(objects: pl.DataFrame) -> pl.DataFrame:
-    """One row a named value: ``object_oid, integer, enum_label``."""
-    named = objects.filter(pl.col("enumeration").is_not_null()).select("oid", "enumeration")
-    rows = [(oid, int(code), label) for oid, text in named.iter_rows() for code, label in json.loads(text).items()]
-    return pl.DataFrame(rows, {"object_oid": pl.String, "integer": pl.Int64, "enum_label": pl.String}, orient="row")
+def _form() -> pl.Expr:
+    """How the value of an object is shown: see ``assets.snmp_text``."""
+    convention = pl.col("textual_convention")
+    return (
+        pl.when(pl.col("base_type") == "BITS")
+        .then(pl.lit(BITS))
+        .when(convention == "DateAndTime")
+        .then(pl.lit(DATE))
+        .when(convention == "InetAddress")
+        .then(pl.lit(INET))
+        .otherwise("display_hint")
+    )
+
+
+def _labelled(varbinds: pl.DataFrame, objects: pl.DataFrame) -> pl.DataFrame:
+    """Adds ``enum_label``: the name of a number, the names of the bits that are set."""
+    named = objects.filter(pl.col("enumeration").is_not_null()).select("oid", "base_type", "enumeration")
+    labels = {oid: json.loads(text) for oid, _, text in named.iter_rows()}
+    rows = [(oid, int(code), label) for oid, names in labels.items() for code, label in names.items()]
+    numbers = pl.DataFrame(rows, {"object_oid": pl.String, "integer": pl.Int64, "enum_label": pl.String}, orient="row")
+    values = varbinds.filter(form=BITS, wire_type="OctetString").select("object_oid", "value").unique()
+    texts = [bit_names(value, labels.get(oid, {})) for oid, value in values.iter_rows()]
+    bits = values.with_columns(_bits=pl.Series(texts, dtype=pl.String))
+    return (
+        varbinds.join(numbers, on=["object_oid", "integer"], how="left", maintain_order="left")
+        .join(bits, on=["object_oid", "value"], how="left", maintain_order="left")
+        .with_columns(enum_label=pl.coalesce("enum_label", "_bits"))
+    )
 
 
 _COLUMNS = (
@@ -84,16 +109,19 @@ _COLUMNS = (
     column(
         "metric_value",
         pl.String,
-        "Decimal number, text, dotted OID or address; octets that are no text as 0x and hex; TimeTicks in 0.01 s",
+        "Decimal number, text, dotted OID or address, by the object's DISPLAY-HINT; DateAndTime in ISO 8601; octets "
+        "that are no text as 0x and hex; TimeTicks in 0.01 s",
         required=True,
-        lineage=(*_VALUE, "reference.mib_objects.data_type"),
+        lineage=(*_VALUE, "reference.mib_objects.display_hint", "reference.mib_objects.textual_convention"),
     ),
-    column("numeric_value", pl.Float64, "The number, rounded above 2^53; null if there is none", lineage=_VALUE),
+    column(
+        "numeric_value", pl.Float64, "The number as sent, rounded above 2^53; null if there is none", lineage=_VALUE
+    ),
     column("counter_value", pl.Decimal(20, 0), "The exact count of a Counter32 or Counter64", lineage=_VALUE),
     column(
         "enum_label",
         pl.String,
-        "Name of the value, e.g. up; null if it has none",
+        "Name of the value, e.g. up, or of the bits that are set, comma between; null if it has none",
         lineage=(*_VALUE, "reference.mib_objects.enumeration"),
     ),
     column(
@@ -143,9 +171,7 @@ def snmp_samples(varbinds: pl.DataFrame, *, mib_objects: pl.DataFrame) -> Output
     polls, late only after an interruption. A varbind without a value is rejected with its reason: no_such_object,
     no_such_instance, no_such_name, end_of_mib_view, null_value, unknown_wire_type or undecodable_value.
     """
-    decoded = decode_values(_named(varbinds, mib_objects)).join(
-        _labels(mib_objects), on=["object_oid", "integer"], how="left", maintain_order="left"
-    )
+    decoded = _labelled(decode_values(_named(varbinds, mib_objects)), mib_objects)
     has_value = pl.col("reason").is_null()
     rows = decoded.filter(has_value).with_columns(
         device_id="target",

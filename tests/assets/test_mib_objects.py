@@ -49,6 +49,8 @@ def test_kinds_are_known_and_every_module_is_covered(objects: pl.DataFrame) -> N
         "HOST-RESOURCES-MIB",
         "ENTITY-SENSOR-MIB",
         "UPS-MIB",
+        *("SNMPv2-SMI", "SNMP-FRAMEWORK-MIB", "SNMP-COMMUNITY-MIB", "SNMP-VIEW-BASED-ACM-MIB", "ENTITY-MIB"),
+        *("BRIDGE-MIB", "Q-BRIDGE-MIB", "RMON-MIB", "IP-MIB", "TCP-MIB", "UDP-MIB"),
     }
 
 
