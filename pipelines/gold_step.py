@@ -1,11 +1,10 @@
 """Silver → gold → scores: recompute exactly the windows that new rows touch, and replace the rows that changed."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-from pyiceberg.manifest import DataFile
 
 from assets.ops.requests import requests
 from assets.ops.watermarks import watermarks
@@ -13,6 +12,7 @@ from assets.table import Table, Window
 from data_quality.contract import apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.quarantine import commit_quarantine, computed_reject_rows, reasons
+from pipelines.replacing import replace_rows
 from pipelines.silver_step import sender_of
 from resources.lakehouse import FILE, Commit, Marker, stands_at
 from resources.selection import BATCH_ID, Among, Ranges, changes, coalesce
@@ -20,6 +20,7 @@ from resources.selection import BATCH_ID, Among, Ranges, changes, coalesce
 BATCH_ROWS = 1_000_000
 """Input rows of one gold batch at the most (more only if one input batch is larger)."""
 
+_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 _FINALITY = ["is_final", "revision", "corrected_at"]
 
 
@@ -82,7 +83,8 @@ def _rebuilds(context: Context, table: Table, asked: int, until: int) -> list[pl
     span = pl.Struct({"from": pl.String, "to": pl.String})
     found = []
     for selection in wanted["selection"].str.json_decode(span):
-        low, high = (datetime.fromisoformat(selection[name]) for name in ("from", "to"))
+        low = datetime.fromisoformat(selection["from"]) if selection["from"] else _FIRST
+        high = datetime.fromisoformat(selection["to"]) if selection["to"] else _LAST
         found.append(_changed(context, table, Ranges(str(table.inputs[0].time), [(low, high)])))
     return found
 
@@ -133,7 +135,7 @@ def run_gold(context: Context, table: Table) -> TableResult:
     current = _current_rows(context, table, pl.concat([_windows_of(computed), _windows_of(plan.due)]))
     fresh = _changed_rows(context, table, computed, current, plan)
     commit_quarantine(context, table.identifier, plan.to, rejected)
-    add, delete = _replace(context, table, fresh, current, plan.batch_id)
+    add, delete = replace_rows(context, table, fresh, current, plan.batch_id)
     summary = {"secchi.run_id": context.run_id}
     commit = Commit(table.stored, table.identifier, plan.frm, plan.to, plan.batch_id, add, delete, summary)
     context.lakehouse.commit_once(commit)
@@ -217,16 +219,3 @@ def _changed_rows(
     columns = [*computed.columns, *_FINALITY]
     due = plan.due.join(computed.select(key), on=key, how="anti", nulls_equal=True).with_columns(is_final=pl.lit(True))
     return pl.concat([fresh.select(columns), due.select(columns)], how="vertical_relaxed")
-
-
-def _replace(
-    context: Context, table: Table, fresh: pl.DataFrame, current: pl.DataFrame, batch_id: int
-) -> tuple[list[DataFile], list[DataFile]]:
-    """Writes the fresh rows and rewrites the files that held their predecessors; neighbours keep their batch_id."""
-    key, stored = list(table.key), table.stored
-    holding = set(current.join(fresh.select(key), on=key, how="semi", nulls_equal=True)[FILE])
-    replaced = [file for file in context.lakehouse.files(stored) if file.file_path in holding]
-    rest = context.lakehouse.read_files(stored, replaced).join(fresh.select(key), on=key, how="anti", nulls_equal=True)
-    parts = (fresh.with_columns(pl.lit(batch_id, pl.Int64).alias(BATCH_ID)), rest)
-    merged = pl.concat([p.select(pl.col(n).cast(t) for n, t in stored.schema.items()) for p in parts])
-    return context.lakehouse.write_sorted(stored, merged.sort(stored.sort)) if merged.height else [], replaced

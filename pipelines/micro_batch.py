@@ -17,7 +17,7 @@ from pipelines.bronze_step import run_bronze
 from pipelines.context import Context, TableResult
 from pipelines.gold_step import due_windows, run_gold
 from pipelines.reference_step import run_reference
-from pipelines.silver_step import run_silver
+from pipelines.silver_rebuild import is_rebuilding, run_silver_and_rebuild
 from resources.errors import CommitConflictError, SchemaMismatchError, SecchiError
 from resources.lakehouse import Commit
 from resources.landing import has_sealed_segments
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _STEPS: dict[str, Callable[[Context, Table], TableResult]] = {
     "reference": run_reference,
     "bronze": run_bronze,
-    "silver": run_silver,
+    "silver": run_silver_and_rebuild,
     "gold": run_gold,
 }
 _REPLANS = 5
@@ -148,6 +148,8 @@ def is_behind(context: Context) -> str | None:
                 return f"{table.identifier} is behind {source.identifier}"
         if table.inputs and marker.get(requests.identifier, 0) < asked:
             return f"{table.identifier} has not looked at the newest requests"
+        if table.layer == "silver" and is_rebuilding(context, table, asked):
+            return f"a rebuild of {table.identifier} is not done"
         if table.layer == "gold" and not due_windows(context, table).is_empty():
             return f"windows of {table.identifier} are due"
     return None

@@ -1,4 +1,6 @@
-"""Built-in reference content: a reference table without inputs is written when its content is not what is stored."""
+"""Reference content: what is built in is written when it is not what is stored; what a user loaded stays beside it."""
+
+from datetime import datetime
 
 import polars as pl
 
@@ -6,21 +8,61 @@ from assets.table import Table
 from pipelines.context import Context, TableResult
 from resources.lakehouse import Commit
 
+_CONTENT, _LOADS = "content", "loads"
+_LOADED_AT, _MODULE = "loaded_at", "mib_module"
+
 
 def run_reference(context: Context, table: Table) -> TableResult:
-    """Replaces the table's rows by what its function returns, if that differs."""
+    """Replaces the built-in rows by what the table's function returns, if that differs."""
     result = TableResult(table.identifier)
     if table.function is None:
         return result
     rows: pl.DataFrame = table.function()
     head = context.lakehouse.head(table.stored)
-    frm, to = head.markers.get(table.identifier, {}), {"content": str(rows.hash_rows(seed=0).sum())}
+    frm = head.markers.get(table.identifier, {})
+    to = {**frm, _CONTENT: str(rows.hash_rows(seed=0).sum())}
     if frm == to:
         return result
+    if frm.get(_LOADS):
+        stored = context.lakehouse.read(table.stored).drop("batch_id")
+        loaded = stored.filter(pl.col(_LOADED_AT).is_not_null())
+        rows = _side_by_side(table, rows.join(loaded.select(_MODULE).unique(), on=_MODULE, how="anti"), loaded)
+    result.rows, result.batch_id = rows.height, _replace_all(context, table, rows, frm, to)
+    return result
+
+
+def load_modules(context: Context, table: Table, rows: pl.DataFrame, loaded_at: datetime) -> dict[str, int]:
+    """Puts whole modules into a reference table, in the place of what it has of them.
+
+    Returns:
+        For each module, how many of its rows are left out, because another module defines the same OID already.
+
+    Raises:
+        CommitConflictError: the table was changed at the same time.
+    """
+    head = context.lakehouse.head(table.stored)
+    frm = head.markers.get(table.identifier, {})
+    stored = context.lakehouse.read(table.stored).drop("batch_id")
+    others = stored.join(rows.select(_MODULE).unique(), on=_MODULE, how="anti")
+    loaded = rows.with_columns(pl.lit(loaded_at, table.schema[_LOADED_AT]).alias(_LOADED_AT))
+    merged = _side_by_side(table, others, loaded)
+    _replace_all(context, table, merged, frm, {**frm, _LOADS: frm.get(_LOADS, 0) + 1})
+    left = rows.join(merged.select(*table.key, _MODULE), on=[*table.key, _MODULE], how="anti")
+    return dict(left.group_by(_MODULE).len().iter_rows())
+
+
+def _side_by_side(table: Table, first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Both; of the rows with one key the first."""
+    return pl.concat([first, second.select(first.columns)]).unique(table.key, keep="first", maintain_order=True)
+
+
+def _replace_all(
+    context: Context, table: Table, rows: pl.DataFrame, frm: dict[str, object], to: dict[str, object]
+) -> int:
+    head = context.lakehouse.head(table.stored)
     batch_id = head.batch_id + 1
     old = context.lakehouse.files(table.stored)
     files = context.lakehouse.write(table.stored, rows, batch_id)
     summary = {"secchi.run_id": context.run_id}
     context.lakehouse.commit_once(Commit(table.stored, table.identifier, frm, to, batch_id, files, old, summary))
-    result.batch_id, result.rows = batch_id, rows.height
-    return result
+    return batch_id

@@ -1,7 +1,8 @@
-"""What waits in quarantine, and asking for it again."""
+"""What waits in quarantine, and asking tables to compute something again."""
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import uuid4
 
 import polars as pl
@@ -14,7 +15,7 @@ from resources.lakehouse import Commit
 from resources.selection import Among
 
 _COLUMNS = ("record_id", "stage", "source", "reason", "message", "stream", "sequence", "row", "quarantined_at")
-_PRODUCER = "secchi replay"
+_PRODUCER = "secchi replay"  # of every request; stored, so it keeps its first name
 _ATTEMPTS = 5
 
 
@@ -49,13 +50,27 @@ def request_replay(context: Context, table: str, reason: str | None) -> str:
     Raises:
         CommitConflictError: other requests were made at the same time, again and again.
     """
+    return _request(context, table, "replay", {"reason": reason})
+
+
+def request_rebuild(context: Context, table: str, low: datetime | None = None, high: datetime | None = None) -> str:
+    """Asks a table to compute the rows of [low, high) again, None being an open end; returns the request's id.
+
+    Raises:
+        CommitConflictError: other requests were made at the same time, again and again.
+    """
+    span = {"from": low.isoformat() if low else None, "to": high.isoformat() if high else None}
+    return _request(context, table, "rebuild", span)
+
+
+def _request(context: Context, table: str, kind: str, selection: dict[str, str | None]) -> str:
     request_id = str(uuid4())
     row = pl.DataFrame(
         {
             "request_id": [request_id],
             "table_name": [table],
-            "kind": ["replay"],
-            "selection": [json.dumps({"reason": reason})],
+            "kind": [kind],
+            "selection": [json.dumps(selection)],
             "requested_at": [context.clock()],
         }
     )

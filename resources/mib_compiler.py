@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pysmi.codegen.base import AbstractCodeGen
@@ -102,9 +103,8 @@ def compile_modules(files: Mapping[str, str], known: Known) -> Compiled:
     """
     result = Compiled()
     modules: dict[str, _Module] = {}
-    parser = parserFactory(**smi_v1_relaxed)()
     for path, text in files.items():
-        for module in _parsed(parser, path, text, result.problems):
+        for module in _parsed(path, text, result.problems):
             if module.name in modules:
                 first = modules[module.name].path
                 result.problems.append(module.problem(f"is in {first} too, which is taken", module.name))
@@ -118,6 +118,11 @@ def compile_modules(files: Mapping[str, str], known: Known) -> Compiled:
     return result
 
 
+def defined_modules(text: str) -> list[str]:
+    """Names of the modules that a text holds, read without parsing it."""
+    return [head[1] for head in _HEAD.finditer(text)]
+
+
 def imported_modules(text: str) -> set[str]:
     """Names of the modules that a text imports from, read without parsing it."""
     return {
@@ -125,16 +130,22 @@ def imported_modules(text: str) -> set[str]:
     }
 
 
-def _parsed(parser: Any, path: str, text: str, problems: list[MibProblem]) -> Iterator[_Module]:
+@cache
+def _parser() -> Any:
+    return parserFactory(**smi_v1_relaxed)()
+
+
+def _parsed(path: str, text: str, problems: list[MibProblem]) -> Iterator[_Module]:
     heads = list(_HEAD.finditer(text))
     if not heads:
         problems.append(MibProblem(path, 0, "", "holds no MIB module (no 'NAME DEFINITIONS ::= BEGIN')"))
+        return
     ends = [head.start() for head in heads[1:]] + [len(text)]
     for head, end in zip(heads, ends, strict=True):
         # Blank lines before it keep the numbers of the lines.
         part = "\n" * text.count("\n", 0, head.start()) + text[head.start() : end]
         try:
-            (tree,) = parser.parse(part)
+            (tree,) = _parser().parse(part)
         except PySmiError as error:
             problems.append(_syntax_problem(path, head[1], part, error))
         except ValueError:

@@ -8,6 +8,7 @@ from pysmi.codegen.base import AbstractCodeGen
 
 from resources.mib_types import BASES, OBJECT_IDENTIFIER, OCTETS, Known, MibType
 
+_OLD_NAMES = {"Counter": "Counter32", "Gauge": "Gauge32", "NetworkAddress": "IpAddress"}  # RFC 1155 section 3.2.3
 _KINDS = {
     ("objecttype", "scalar"): "scalar",
     ("objecttype", "table"): "table",
@@ -108,6 +109,7 @@ class Records:
             constraints = syntax.get("constraints", {})
             labels = labels or _by_number(constraints.get("enumeration") or syntax.get("bits"))
             sizes = sizes or _sizes(constraints.get("size"))
+            name = _OLD_NAMES.get(name, name)
             if name in BASES:
                 return MibType(name, convention, hint, labels, sizes)
             at = self._homes.get(at, {}).get(name, at)

@@ -16,7 +16,12 @@ requests = declare(
         column("request_id", pl.String, "UUID of the request", required=True),
         column("table_name", pl.String, "Table that is asked", required=True),
         column("kind", pl.String, "replay or rebuild", required=True),
-        column("selection", pl.String, "JSON: {reason} of a replay, {from, to} of a rebuild", required=True),
+        column(
+            "selection",
+            pl.String,
+            "JSON: {reason} of a replay; {from, to} of a rebuild, null being an open end",
+            required=True,
+        ),
         column("requested_at", UTC_TIME, "When it was asked for", required=True),
     ),
     key=("request_id",),
