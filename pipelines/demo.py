@@ -31,6 +31,10 @@ _WALKS = {
 _AGENTS = (("system", "interfaces"), ("system", "ups"), ("system", "sensors"), ("system", "interfaces", "host"))
 """What is read from the simulated switch, UPS, PDU and Linux server."""
 
+_SIMULATE = ("pipelines.cli", "simulate")
+_SITES = "101,102,103,104,105,106"
+"""Three regions: enough to look at, and soon through."""
+
 _DRAIN_SECONDS = 240.0
 _QUERIES = (
     "select device_id, sensor_id, window_start, score, threshold from gold.anomaly_scores where is_anomaly limit 10",
@@ -105,7 +109,7 @@ class Demo:
         broker = broker_command(self.options.folder / "broker", self.options.mqtt_port)
         run(Child("broker", broker, environment, _answers(self.options.mqtt_port)))
         ports = ",".join(str(self.options.snmp_port + i) for i in range(len(_AGENTS)))
-        agents = [*python, "pipelines.simulate.snmp_agents", "--ports", ports, "--answered", str(self.answered_file)]
+        agents = [*python, *_SIMULATE, "snmp", "--ports", ports, "--answered", str(self.answered_file)]
         run(Child("agents", agents, environment, self.answered_file.exists))
         for child in children(self.config, self.config_file, "127.0.0.1", self.options.port):
             is_ready = self._is_subscribed if child.name == "collect" else child.is_ready
@@ -113,7 +117,8 @@ class Demo:
         run(Child("factory", [*python, *self._factory()], environment, has_end=True))
 
     def _factory(self) -> list[str]:
-        command = ["pipelines.simulate.factory", "--port", str(self.options.mqtt_port), "--sent", str(self.sent_file)]
+        broker = f"127.0.0.1:{self.options.mqtt_port}"
+        command = [*_SIMULATE, "factory", "--broker", broker, "--sites", _SITES, "--sent", str(self.sent_file)]
         command += ["--rate", str(self.options.rate), "--history", self.options.history]
         if self.options.duration is not None:
             command += ["--duration", str(self.options.duration)]

@@ -5,7 +5,7 @@ Reads the JSON list that the factories' own generator reads; keys that only that
 
 import json
 import re
-from datetime import time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +43,7 @@ class _Entry(BaseModel):
 class Sensor(_Entry):
     """One sensor: normal values scatter by ``sd`` around ``mean`` and stay within the range.
 
-    ``deviation_weight`` (0 to 10) says where a fault drives it: above 5 up, below 5 down, 5 nowhere.
+    ``deviation_weight`` (0 to 10) says where a fault drives it: above 5 up, below 5 down, 5 either way.
     """
 
     sensor_id: int = Field(alias="sensorId")
@@ -88,6 +88,7 @@ class Site(_Entry):
     region: str
     location: Location
     offset: Annotated[timedelta, BeforeValidator(_offset)] = Field(alias="time_zone")
+    history_starts: datetime | None = Field(default=None, alias="historic_data_start_datetime")
     opens: _TimeOfDay = Field(default=None, alias="operational_start_time")
     closes: _TimeOfDay = Field(default=None, alias="operational_end_time")
     devices: tuple[Device, ...]
@@ -103,6 +104,13 @@ class Site(_Entry):
                 )
             return {**value, "region": regions[0]}
         return value
+
+    @property
+    def history_ms(self) -> int | None:
+        """Milliseconds since 1970 of the time at which the catalogue lets the site's history start, local time."""
+        if self.history_starts is None:
+            return None
+        return round((self.history_starts.replace(tzinfo=UTC) - self.offset).timestamp() * 1000)
 
     def second_of_day(self, ts_ms: int) -> float:
         """Local seconds since midnight at ``ts_ms``."""

@@ -1,44 +1,47 @@
-"""The factories of a catalogue: publishes their past and then their present over MQTT at QoS 1.
+"""The factories of a catalogue: publishes their past and then their present over MQTT.
 
-``python -m pipelines.simulate.factory --port 1883 --sent sent.csv`` sends six hours of history as fast as the broker
-takes them, then live readings until SIGINT or SIGTERM. What the broker acknowledged stands in the ``--sent`` file, so
-that a reader can compare what it stored with what was sent. Standard output carries JSON lines only.
+History goes as fast as the brokers take it, then live readings until asked to stop. What the brokers acknowledged
+stands in the file ``sent``, so that a reader can compare what it stored with what was sent. Standard output carries
+JSON lines.
 """
 
-import argparse
 import csv
 import heapq
 import random
-import signal
-import sys
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from pipelines.simulate.catalogue import PACKAGED, load_catalogue
-from pipelines.simulate.publisher import POLL_SECONDS, Publisher, print_line
+from pipelines.simulate.catalogue import PACKAGED, Site, load_catalogue
+from pipelines.simulate.publisher import Publisher, print_line
 from pipelines.simulate.readings import Label, Message, Plant, broken
-from resources.durations import parse_duration
+from pipelines.simulate.sender import Target
 from resources.errors import ConfigurationError
 
+LABEL_COLUMNS = ("site_id", "device_id", "started_at", "ended_at", "fault")
+"""Columns of the file of labels, as reference.fault_labels reads them."""
+
 _MOST_BEHIND_SECONDS = 1.0
+_POLL_SECONDS = 0.1
 _HELD_SHARE = 0.05
 _HELD_SECONDS = 1.9
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to send and where; see ``--help``."""
+    """What to send and where; ``start`` may be ``catalogue``: each site's own start of its history."""
 
-    port: int
-    host: str = "127.0.0.1"
+    broker: Target = field(default_factory=Target)
+    regions: Mapping[str, Target] = field(default_factory=dict)
     catalogue: Path = PACKAGED
+    sites: tuple[int, ...] = ()
     rate: float = 200.0
     history: timedelta = timedelta(hours=6)
+    start: datetime | Literal["catalogue"] | None = None
     history_interval: timedelta = timedelta(seconds=30)
     duration: float | None = None
     sent: Path | None = None
@@ -65,7 +68,7 @@ class LivePhase:
         while (now := time.monotonic()) < ends and not stopped.is_set():
             self._release(now)
             if now < due:
-                self._publisher.collect(min(due - now, POLL_SECONDS), True)
+                self._publisher.collect(min(due - now, _POLL_SECONDS), True)
                 continue
             # After a pause (no broker, a suspended laptop) the rate goes on instead of catching up in one burst.
             due = max(due + 1 / self._options.rate, now - _MOST_BEHIND_SECONDS)
@@ -91,95 +94,67 @@ class LivePhase:
         self._publisher.publish(message, True)
 
 
-def run(options: Options, stopped: threading.Event) -> dict[str, Any]:
-    """Sends history, then live readings; returns the summary.
+def run(options: Options, stopped: threading.Event) -> None:
+    """Sends history, then live readings, and prints the summary.
 
     Raises:
         ConfigurationError: the catalogue is wrong, or a file cannot be written.
     """
-    plant = Plant(load_catalogue(options.catalogue), options.seed)
+    sites = _chosen(load_catalogue(options.catalogue), options.sites)
+    plant = Plant(sites, options.seed)
     started, now_ms = time.monotonic(), time.time_ns() // 1_000_000
-    from_ms = now_ms - options.history // timedelta(milliseconds=1)
+    from_ms, starts = _starts(options, sites, now_ms)
+    if options.labels is not None:
+        _write_labels(options.labels, ())  # a path that cannot be written is told now
     try:
-        publisher = Publisher(options.host, options.port, options.sent, stopped)
+        publisher = Publisher(options.broker, options.regions, options.sent, stopped)
     except OSError as error:
         raise ConfigurationError(f"--sent {options.sent}: {error.strerror}") from error
     try:
         for message in plant.history(from_ms, now_ms, options.history_interval // timedelta(milliseconds=1)):
             if stopped.is_set():
                 break
-            publisher.publish(message, False)
+            if message.key is None or message.key.ts_ms >= starts.get(message.key.site_id, from_ms):
+                publisher.publish(message, False)
         LivePhase(options, plant, publisher).run(stopped)
     finally:
         publisher.close()
     if options.labels is not None:
-        _write_labels(options.labels, plant.labels(from_ms, time.time_ns() // 1_000_000))
+        labels = plant.labels(from_ms, time.time_ns() // 1_000_000)
+        _write_labels(options.labels, (one for one in labels if one.ended_ms > starts.get(one.site_id, from_ms)))
     seconds = round(time.monotonic() - started, 3)
     counts = {**publisher.counts, "unacknowledged": publisher.unacknowledged}
-    return {"sent": publisher.acknowledged, "phase": "done", **counts, "seconds": seconds}
+    problems = {"problems": publisher.problems} if publisher.problems else {}
+    print_line({"sent": publisher.acknowledged, "phase": "done", **counts, "seconds": seconds, **problems})
+
+
+def _chosen(sites: tuple[Site, ...], wanted: tuple[int, ...]) -> tuple[Site, ...]:
+    known = {site.site_id: site for site in sites}
+    if unknown := sorted(set(wanted) - known.keys()):
+        raise ConfigurationError(f"--sites: must be of {sorted(known)}, got {unknown[0]}")
+    return tuple(known[site] for site in wanted) if wanted else sites
+
+
+def _starts(options: Options, sites: tuple[Site, ...], now_ms: int) -> tuple[int, dict[int, int]]:
+    """When the history starts, in ms, and when it does for each site that has a time of its own."""
+    if options.start is None:
+        return now_ms - options.history // timedelta(milliseconds=1), {}
+    if options.start != "catalogue":
+        start = options.start if options.start.tzinfo else options.start.replace(tzinfo=UTC)
+        return round(start.timestamp() * 1000), {}
+    starts = {site.site_id: now_ms if site.history_ms is None else site.history_ms for site in sites}
+    return min(starts.values()), starts
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _write_labels(path: Path, labels: Iterable[Label]) -> None:
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(Label._fields)
-            writer.writerows(labels)
+            writer.writerow(LABEL_COLUMNS)
+            writer.writerows((*label[:2], _utc(label.started_ms), _utc(label.ended_ms), label.kind) for label in labels)
     except OSError as error:
         raise ConfigurationError(f"--labels {path}: {error.strerror}") from error
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        value = parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, got {text!r}") from error
-    assert isinstance(value, timedelta)
-    return value
-
-
-def _above_zero(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text!r}")
-    return value
-
-
-def _interval(text: str) -> timedelta:
-    if (value := _duration(text)) < timedelta(milliseconds=1):
-        raise argparse.ArgumentTypeError(f"must be at least 1ms, got {text!r}")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.simulate.factory", description=__doc__)
-    parser.add_argument("--host", default=Options.host, help="the broker's host (%(default)s)")
-    parser.add_argument("--port", type=int, default=1883, help="the broker's port (%(default)s)")
-    parser.add_argument("--catalogue", type=Path, default=PACKAGED, help="site catalogue, JSON (six packaged sites)")
-    parser.add_argument("--rate", type=_above_zero, default=Options.rate, help="live messages a second (%(default)s)")
-    parser.add_argument("--history", type=_duration, default=Options.history, help="how far back history goes (6h)")
-    parser.add_argument("--history-interval", type=_interval, default=Options.history_interval, help="its step (30s)")
-    parser.add_argument("--duration", type=float, help="seconds of the live phase (until SIGTERM)")
-    parser.add_argument("--sent", type=Path, help="CSV file to append every acknowledged message to")
-    parser.add_argument("--labels", type=Path, help="CSV file for the times in which devices misbehaved")
-    parser.add_argument("--seed", type=int, default=Options.seed, help="seed of values and quirks (%(default)s)")
-    parser.add_argument("--malformed-every", type=int, default=Options.malformed_every, help="0 = none (%(default)s)")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the factories; returns the exit code."""
-    options = Options(**vars(_parser().parse_args(arguments)))
-    stopped = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda number, frame: stopped.set())
-    try:
-        print_line(run(options, stopped))
-    except ConfigurationError as error:
-        sys.stderr.write(f"factory: {error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

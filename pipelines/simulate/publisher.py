@@ -1,19 +1,17 @@
-"""Publishes messages at QoS 1 and keeps a record of what the broker acknowledged."""
+"""Publishes readings and keeps a record of what the brokers acknowledged."""
 
 import csv
 import json
-import queue
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-
 from pipelines.simulate.readings import Message
+from pipelines.simulate.sender import Sender, Target
 
 SENT_COLUMNS = (
     "kind",
@@ -26,11 +24,8 @@ SENT_COLUMNS = (
     "is_live",
     "payload_sha256",
 )
-WINDOW = 400
-POLL_SECONDS = 0.1
-_DRAIN_SECONDS = 3.0
 _REPORT_SECONDS = 1.0
-_RECONNECT_SECONDS = (1, 10)
+_Sending = tuple[Message, int, bool]
 
 
 class SentFile:
@@ -63,75 +58,69 @@ class SentFile:
 
 
 class Publisher:
-    """Publishes at QoS 1 with at most ``WINDOW`` messages un-acknowledged.
+    """Publishes readings, each region to its broker, and keeps the record."""
 
-    paho reconnects with back-off and publishes again what was not acknowledged. Its thread only hands over the message
-    ids of PUBACKs; all else happens in the caller's thread, so that no lock is shared with paho's own.
-    """
-
-    def __init__(self, host: str, port: int, sent: Path | None, stopped: threading.Event) -> None:
+    def __init__(
+        self, target: Target, regions: Mapping[str, Target], sent: Path | None, stopped: threading.Event
+    ) -> None:
         self.counts = {"history": 0, "live": 0, "malformed": 0}
-        self._stopped = stopped
         self._sent = SentFile(sent)
-        self._pending: dict[int, tuple[Message, int, bool]] = {}
-        self._acknowledged: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._report_at = time.monotonic() + _REPORT_SECONDS
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.max_inflight_messages_set(WINDOW)
-        self._client.reconnect_delay_set(*_RECONNECT_SECONDS)
-        self._client.on_publish = self._on_publish
-        self._client.connect_async(host, port)
-        self._client.loop_start()
+        senders = {
+            each: Sender[_Sending](each, stopped, self._record, self._report) for each in {target, *regions.values()}
+        }
+        self._sender, self._of_region = senders[target], {name: senders[each] for name, each in regions.items()}
+        self._senders: list[Sender[_Sending]] = []
+        self._is_live = False
 
     @property
     def acknowledged(self) -> int:
-        """Messages that the broker acknowledged."""
+        """Messages that the brokers acknowledged."""
         return sum(self.counts.values())
 
     @property
     def unacknowledged(self) -> int:
-        """Messages published that the broker has not acknowledged."""
-        return len(self._pending)
+        """Messages published that no broker has acknowledged."""
+        return sum(sender.unacknowledged for sender in self._senders)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with each broker that is not connected."""
+        return [f"{sender.target}: {sender.problem}" for sender in self._senders if sender.problem]
 
     def publish(self, message: Message, is_live: bool) -> None:
         """Publishes once the window has room; when stopped while waiting, the message is not sent."""
-        self.collect(0.0, is_live)
-        while len(self._pending) >= WINDOW:
-            if self._stopped.is_set():
-                return
-            self.collect(POLL_SECONDS, is_live)
-        sent_at_us = time.time_ns() // 1000
-        info = self._client.publish(message.topic, message.payload, qos=1)
-        self._pending[info.mid] = (message, sent_at_us, is_live)
+        sender = self._of_region.get(message.topic.split("/")[1], self._sender)
+        if sender not in self._senders:
+            self._senders.append(sender)  # a broker that no reading is for is not connected to
+        self._is_live = is_live
+        sender.publish(message.topic, message.payload, (message, time.time_ns() // 1000, is_live))
+        self._report()
 
     def collect(self, timeout: float, is_live: bool) -> None:
-        """Records the acknowledgements that are there, or the next one within ``timeout`` seconds."""
-        try:
-            self._record(self._acknowledged.get(timeout=timeout) if timeout > 0 else self._acknowledged.get_nowait())
-            while True:
-                self._record(self._acknowledged.get_nowait())
-        except queue.Empty:
-            pass
-        if time.monotonic() >= self._report_at:
-            self._report_at = time.monotonic() + _REPORT_SECONDS
-            self._sent.flush()
-            print_line({"sent": self.acknowledged, "phase": "live" if is_live else "history"})
+        """Records the acknowledgements that are there, or come within ``timeout`` seconds."""
+        self._is_live = is_live
+        if not self._senders:
+            time.sleep(timeout)
+        for sender in self._senders:
+            sender.poll(timeout / len(self._senders))
+        self._report()
 
     def close(self) -> None:
         """Waits a bounded time for outstanding acknowledgements, then disconnects."""
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while self._pending and time.monotonic() < deadline:
-            self.collect(POLL_SECONDS, True)
-        self._client.disconnect()
-        self._client.loop_stop()
-        self.collect(0.0, True)
+        for sender in self._senders:
+            sender.close()
         self._sent.close()
 
-    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
-        self._acknowledged.put(mid)
+    def _report(self) -> None:
+        if time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + _REPORT_SECONDS
+            self._sent.flush()
+            told = {"problems": self.problems} if self.problems else {}
+            print_line({"sent": self.acknowledged, "phase": "live" if self._is_live else "history", **told})
 
-    def _record(self, mid: int) -> None:
-        message, sent_at_us, is_live = self._pending.pop(mid)
+    def _record(self, sending: _Sending) -> None:
+        message, sent_at_us, is_live = sending
         self.counts["malformed" if message.key is None else "live" if is_live else "history"] += 1
         self._sent.write(message, sent_at_us, is_live)
 

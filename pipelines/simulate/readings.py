@@ -44,6 +44,11 @@ class Message(NamedTuple):
     key: Key | None
 
 
+Fault = Literal["drift", "spikes", "stuck", "noise", "drop_out"]
+FAULTS: tuple[Fault, ...] = ("drift", "spikes", "stuck", "noise", "drop_out")
+"""How a device misbehaves; from one time to the next it is another one of these."""
+
+
 class Label(NamedTuple):
     """A time in which a device misbehaves: each day in its catalogue window, or in each minute of the live phase."""
 
@@ -51,7 +56,7 @@ class Label(NamedTuple):
     device_id: int
     started_ms: int
     ended_ms: int
-    kind: Literal["daily", "live"]
+    kind: Fault
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class _Series:
     device: Device
     sensor: Sensor
     last_ms: int = -1
+    last_value: float | None = None
 
 
 class Plant:
@@ -73,23 +79,23 @@ class Plant:
         self._live_ms: int | None = None
 
     def history(self, start_ms: int, end_ms: int, step_ms: int) -> Iterator[Message]:
-        """Yields one reading a sensor and step, oldest steps first; closed sites send none."""
+        """Yields one reading a sensor and step, oldest steps first; closed sites and devices that dropped out none."""
         order = list(self._series)
         for step in range(start_ms, end_ms, step_ms):
             self._random.shuffle(order)
             for series in order:
                 ts_ms = step + self._random.randrange(min(step_ms, end_ms - step))
-                if series.site.is_open(ts_ms):
-                    yield self._message(series, ts_ms)
+                if (message := self._message(series, ts_ms)) is not None:
+                    yield message
 
     def live(self, now_ms: int) -> Message | None:
-        """The next reading of the round through all sensors; None while that sensor's site is closed."""
+        """The next reading of the round through all sensors; None while that one's site is closed or it dropped out."""
         if self._live_ms is None:
             self._live_ms = now_ms
         if not self._round:
             self._round = self._random.sample(self._series, len(self._series))
         series = self._round.pop()
-        return self._message(series, now_ms) if series.site.is_open(now_ms) else None
+        return self._message(series, now_ms)
 
     def labels(self, start_ms: int, end_ms: int) -> Iterator[Label]:
         """Yields the faults within [``start_ms``, ``end_ms``)."""
@@ -99,21 +105,21 @@ class Plant:
                 if started < end_ms and ended > start_ms:
                     yield Label(site, device, max(started, start_ms), min(ended, end_ms), kind)
 
-    def _fault_times(
-        self, series: _Series, start_ms: int, end_ms: int
-    ) -> Iterator[tuple[int, int, Literal["daily", "live"]]]:
+    def _fault_times(self, series: _Series, start_ms: int, end_ms: int) -> Iterator[tuple[int, int, Fault]]:
         if window := series.device.fault_window:
             into_ms = round((series.site.second_of_day(start_ms) - window[0]) % DAY_SECONDS * 1000)
             for started in range(start_ms - into_ms, end_ms, DAY_SECONDS * 1000):
-                yield started, started + round(window[1] * 1000), "daily"
+                yield started, started + round(window[1] * 1000), _daily_fault(series, started)
         if series.device is self._faulty and self._live_ms is not None:
             for started in range(self._live_ms + LIVE_FAULT_FROM_MS, end_ms, LIVE_FAULT_EVERY_MS):
-                yield started, started + LIVE_FAULT_FOR_MS, "live"
+                yield started, started + LIVE_FAULT_FOR_MS, self._live_fault(started)
 
-    def _message(self, series: _Series, ts_ms: int) -> Message:
-        series.last_ms = ts_ms = max(ts_ms, series.last_ms + 1)
+    def _message(self, series: _Series, ts_ms: int) -> Message | None:
+        ts_ms = max(ts_ms, series.last_ms + 1)
+        if not series.site.is_open(ts_ms) or (value := self._value(series, ts_ms)) is None:
+            return None
+        series.last_ms = ts_ms
         site, device, sensor = series.site, series.device, series.sensor
-        value = self._value(series, ts_ms)
         payload = json.dumps(self._document(series, ts_ms, value), separators=(",", ":")).encode()
         key = Key(site.site_id, device.device_id, sensor.sensor_id, sensor.unit.strip(), ts_ms)
         return Message(f"factory_iot/{site.region}/{site.site_id}", payload, key)
@@ -135,38 +141,63 @@ class Plant:
             metadata["deviceType"] = device.device_type if rare() >= _SOMETIMES else _respelled(device.device_type)
         return {"ts": ts_ms if rare() >= _RARELY else str(ts_ms), "metadata": metadata, "measurement": value}
 
-    def _value(self, series: _Series, ts_ms: int) -> float:
-        """Mean, a swing of one sd through the local day, noise of one sd, and the fault if there is one."""
+    def _value(self, series: _Series, ts_ms: int) -> float | None:
+        """Mean, a swing of one sd through the local day, noise of one sd, and the fault; None if it drops out."""
         sensor = series.sensor
         angle = 2 * math.pi * (series.site.second_of_day(ts_ms) / DAY_SECONDS - 0.25)
         value = sensor.mean + sensor.sd * math.sin(angle) + self._random.gauss(0, sensor.sd)
-        if (progress := self._fault_progress(series, ts_ms)) is not None:
-            value += self._deviation(series, progress)
+        if (fault := self._fault(series, ts_ms)) is not None:
+            kind, progress = fault
+            if kind == "drop_out":
+                return None
+            if kind == "stuck" and series.last_value is not None:
+                return series.last_value
+            value += self._deviation(series, kind, progress)
         value = min(max(value, sensor.minimum), sensor.maximum)
         digits = max(0, 2 - math.floor(math.log10(sensor.sd)))
-        return round(value, digits) if digits else round(value)
+        series.last_value = round(value, digits) if digits else round(value)
+        return series.last_value
 
-    def _fault_progress(self, series: _Series, ts_ms: int) -> float | None:
-        """How far the fault that holds at ``ts_ms`` has come, from 0 to 1; None without one."""
+    def _fault(self, series: _Series, ts_ms: int) -> tuple[Fault, float] | None:
+        """The fault that holds at ``ts_ms`` and how far it has come, from 0 to 1; None without one."""
         if window := series.device.fault_window:
             progress = (series.site.second_of_day(ts_ms) - window[0]) % DAY_SECONDS / window[1]
             if progress < 1:
-                return progress
+                return _daily_fault(series, ts_ms), progress
         if series.device is self._faulty and self._live_ms is not None:
             progress = ((ts_ms - self._live_ms) % LIVE_FAULT_EVERY_MS - LIVE_FAULT_FROM_MS) / LIVE_FAULT_FOR_MS
             if 0 <= progress < 1:
-                return progress
+                return self._live_fault(ts_ms), progress
         return None
 
-    def _deviation(self, series: _Series, progress: float) -> float:
-        """A drift towards an end of the range, reached after a third of the fault, and spikes of 6 to 12 sd."""
+    def _live_fault(self, ts_ms: int) -> Fault:
+        """The fault of the minute of the live phase that ``ts_ms`` is in."""
+        return FAULTS[(ts_ms - (self._live_ms or 0)) // LIVE_FAULT_EVERY_MS % len(FAULTS)]
+
+    def _deviation(self, series: _Series, kind: Fault, progress: float) -> float:
+        """What the fault adds.
+
+        A drift goes towards an end of the range, reached after a third of the fault; spikes are of 6 to 12 sd; noise
+        has 6 sd.
+        """
         sensor, unstable = series.sensor, 1 - series.device.stability / 100
-        direction = (sensor.deviation_weight - 5) / 5
+        if kind == "noise":
+            return self._random.gauss(0, 6 * sensor.sd)
+        if kind == "spikes":
+            is_spike = self._random.random() < 0.2 + 0.3 * unstable
+            return self._random.choice((-1, 1)) * self._random.uniform(6, 12) * sensor.sd if is_spike else 0.0
+        if kind == "stuck":  # from the first reading on, there is nothing to be stuck at
+            return 0.0
+        direction = (sensor.deviation_weight - 5) / 5 or (0.5 if sensor.sensor_id % 2 else -0.5)
         reach = sensor.maximum - sensor.mean if direction > 0 else sensor.mean - sensor.minimum
-        drift = direction * reach * (0.5 + 0.5 * unstable) * min(1.0, _RAMP * progress)
-        if self._random.random() < 0.1 + 0.2 * unstable:
-            drift += self._random.choice((-1, 1)) * self._random.uniform(6, 12) * sensor.sd
-        return drift
+        return direction * reach * (0.5 + 0.5 * unstable) * min(1.0, _RAMP * progress)
+
+
+def _daily_fault(series: _Series, ts_ms: int) -> Fault:
+    """The fault of the device's window that ``ts_ms`` is in, or of the last one before."""
+    assert series.device.fault_window
+    since = (ts_ms + 1) / 1000 + series.site.offset.total_seconds() - series.device.fault_window[0]
+    return FAULTS[(series.device.device_id + int(since // DAY_SECONDS)) % len(FAULTS)]
 
 
 def broken(message: Message, kind: int) -> Message:

@@ -1,11 +1,9 @@
 """Simulated SNMP v2c agents: a switch, a UPS, a PDU and a Linux server in one process.
 
-``python -m pipelines.simulate.snmp_agents --answered answered.csv`` answers GET, GETNEXT and GETBULK (RFC 3416) for the
-community ``public`` on four UDP ports of loopback until SIGINT or SIGTERM. The switch reboots every 45 s, the server
-answers slowly. What was answered stands in the ``--answered`` file.
+They answer GET, GETNEXT and GETBULK (RFC 3416) for the community ``public`` on four UDP ports of loopback. The switch
+reboots every 45 s, the server answers slowly. What was answered stands in a file.
 """
 
-import argparse
 import asyncio
 import csv
 import json
@@ -228,27 +226,11 @@ def _print(line: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _ports(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be ports like '20161,20162,20163,20164', got {text!r}") from error
+def run(ports: Sequence[int], answered: Path | None, seed: int) -> None:
+    """Runs the agents until SIGINT or SIGTERM.
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the agents; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.simulate.snmp_agents", description=__doc__)
-    parser.add_argument("--ports", type=_ports, default=PORTS, help="UDP ports: switch,UPS,PDU,server")
-    parser.add_argument("--answered", type=Path, help="CSV file to append every answered variable binding to")
-    parser.add_argument("--seed", type=int, default=0, help="seed of rates and phases")
-    options = parser.parse_args(arguments)
-    try:
-        asyncio.run(_serve(SnmpAgents(options.ports, options.answered, options.seed)))
-    except (ConfigurationError, SourceUnavailableError) as error:
-        sys.stderr.write(f"snmp_agents: {error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    Raises:
+        ConfigurationError: the ports are not four, or the file cannot be written.
+        SourceUnavailableError: a port is taken.
+    """
+    asyncio.run(_serve(SnmpAgents(ports, answered, seed)))

@@ -117,6 +117,11 @@ def test_module_runs_as_a_program(tmp_path: Path) -> None:
     )
 
 
+def parts(command: click.Command) -> list[click.Command]:
+    """A command and those below it."""
+    return [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+
+
 def test_every_command_and_option_is_documented() -> None:
     sections = re.split(r"^## ", (ROOT / "docs" / "cli.md").read_text(), flags=re.MULTILINE)
     documented = {s.splitlines()[0].strip("`"): s for s in sections[1:]}
@@ -128,8 +133,11 @@ def test_every_command_and_option_is_documented() -> None:
         assert f"$ secchi {name}" in section, f"{name}: no example"
         command = cli.get_command(context, name)
         assert command is not None and command.help
-        for option in (o for p in command.params if isinstance(p, click.Option) for o in p.opts):
+        for option in (
+            o for each in parts(command) for p in each.params if isinstance(p, click.Option) for o in p.opts
+        ):
             assert f"`{option}" in section, f"{name}: {option} is not documented"
+        assert all(f"`secchi {name} {part.name}`" in section and part.help for part in parts(command)[1:])
     for parameter in cli.params:
         assert f"`{parameter.opts[0]}" in documented["Global options"]
 

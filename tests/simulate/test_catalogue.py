@@ -35,25 +35,30 @@ def write(path: Path, document: Any) -> Path:
     return path
 
 
-def test_packaged_catalogue_has_six_sites_a_hundred_sensors_and_the_quirks() -> None:
+def test_packaged_catalogue_has_fourteen_sites_in_five_regions_and_the_quirks() -> None:
     sites = load_catalogue()
-    assert [(site.site_id, site.region) for site in sites] == [
-        (101, "north"),
-        (102, "south"),
-        (103, "east"),
-        (104, "north"),
-        (105, "south"),
-        (106, "east"),
-    ]
+    assert [site.site_id for site in sites] == list(range(101, 115))
+    regions = defaultdict(list)
+    for site in sites:
+        regions[site.region].append(site.site_id)
+    assert regions == {
+        "north": [101, 104],
+        "south": [102, 105],
+        "east": [103, 106, 107, 108, 109],
+        "west": [110, 111],
+        "central": [112, 113, 114],
+    }
+    assert all(site.history_ms is not None and device.fault_window for site in sites for device in site.devices)
+    assert {site.is_open(0) for site in sites} == {True, False}
     sensors = [(d.device_id, x) for site in sites for d in site.devices for x in d.sensors]
-    assert len(sensors) == 100
+    assert len(sensors) == 220
     assert {"BAR", "Bar", "L/min", "L/m", "Celcius", "Celsius"} <= {x.unit for _, x in sensors}
     devices_of, units_of = defaultdict(set), defaultdict(set)
     for device, sensor in sensors:
         devices_of[sensor.sensor_id].add(device)
         units_of[device, sensor.sensor_id].add(sensor.unit)
-    assert Counter(map(len, devices_of.values())) == {1: 97, 2: 1}
-    assert Counter(map(len, units_of.values())) == {1: 98, 2: 1}
+    assert Counter(map(len, devices_of.values())) == {1: 217, 2: 1}
+    assert Counter(map(len, units_of.values())) == {1: 218, 2: 1}
     assert {"Oil_Pump", "Oil Pump"} <= {d.device_type for site in sites for d in site.devices}
     assert all(x.minimum < x.mean - 3 * x.sd and x.mean + 5 * x.sd < x.maximum for _, x in sensors)
 
@@ -64,7 +69,9 @@ def test_optional_parts_and_foreign_keys(tmp_path: Path) -> None:
     assert site.devices[0].fault_window == (23 * 3600 + 50 * 60, 30 * 60)
     assert site.devices[0].sensors[0].deviation_weight == 5
     assert site.second_of_day(0) == 20.5 * 3600
-    assert site.is_open(0)
+    assert site.is_open(0) and site.history_ms is None
+    started = Site.model_validate({**SITE, "historic_data_start_datetime": "2024-01-01T00:00"})
+    assert started.history_ms == 1_704_067_200_000 + 3.5 * 3_600_000
 
 
 def test_operational_hours_may_cross_midnight() -> None:

@@ -14,8 +14,13 @@ from pipelines.simulate.broker import amqtt_command, broker_command
 from tests.services import free_port, require_binary
 from tests.simulate.processes import STRICT, Subscriber, lines_until, running, stop
 
-FACTORY = [*STRICT, "pipelines.simulate.factory"]
-SHORT_HISTORY = ["--history", "2m", "--history-interval", "10s"]
+FACTORY = [*STRICT, "pipelines.cli", "simulate", "factory"]
+SITES = ["--sites", "101,102,103,104,105,106"]
+SHORT_HISTORY = [*SITES, "--history", "2m", "--history-interval", "10s"]
+
+
+def to(port: int) -> list[str]:
+    return ["--broker", f"127.0.0.1:{port}"]
 
 
 class Sent(NamedTuple):
@@ -55,7 +60,7 @@ def finish(command: list[str]) -> tuple[list[dict[str, Any]], str]:
 
 def test_everything_recorded_arrives_once_and_the_counts_agree(port: int, tmp_path: Path) -> None:
     sent_file, labels_file = tmp_path / "sent.csv", tmp_path / "labels.csv"
-    options = ["--port", str(port), "--sent", str(sent_file), "--labels", str(labels_file), "--seed", "5"]
+    options = [*to(port), "--sent", str(sent_file), "--labels", str(labels_file), "--seed", "5"]
     live = ["--rate", "400", "--duration", "2.5", "--malformed-every", "40"]
     with Subscriber(port) as subscriber:
         lines, err = finish([*FACTORY, *options, *SHORT_HISTORY, *live])
@@ -75,7 +80,7 @@ def test_everything_recorded_arrives_once_and_the_counts_agree(port: int, tmp_pa
     expected = {"history": 1200, "live": len(live_lines), "malformed": len(malformed), "unacknowledged": 0}
     assert summary == {"sent": len(sent.lines), "phase": "done", **expected}
     assert all(set(line) == {"sent", "phase"} and line["phase"] in {"history", "live"} for line in lines[:-1])
-    assert labels_file.read_text().startswith("site_id,device_id,started_ms,ended_ms,kind\n")
+    assert labels_file.read_text().startswith("site_id,device_id,started_at,ended_at,fault\n")
     check_lines(sent)
     check_shapes(messages)
 
@@ -104,7 +109,7 @@ def check_shapes(messages: list[tuple[str, bytes]]) -> None:
 
 def test_sigterm_ends_the_live_phase_with_everything_acknowledged(port: int, tmp_path: Path) -> None:
     sent_file = tmp_path / "sent.csv"
-    with running([*FACTORY, "--port", str(port), "--sent", str(sent_file), *SHORT_HISTORY]) as process:
+    with running([*FACTORY, *to(port), "--sent", str(sent_file), *SHORT_HISTORY]) as process:
         lines_until(process, "phase", "live")
         code, lines, err = stop(process)
     assert (code, err) == (0, "")
@@ -115,7 +120,7 @@ def test_sigterm_ends_the_live_phase_with_everything_acknowledged(port: int, tmp
 
 def test_a_second_run_appends_to_the_file(port: int, tmp_path: Path) -> None:
     sent_file = tmp_path / "sent.csv"
-    command = [*FACTORY, "--port", str(port), "--sent", str(sent_file), "--duration", "0", *SHORT_HISTORY]
+    command = [*FACTORY, *to(port), "--sent", str(sent_file), "--duration", "0", *SHORT_HISTORY]
     finish(command)
     finish([*command, "--seed", "1"])
     assert len(read(sent_file).lines) == 2400
@@ -125,7 +130,7 @@ def test_a_broker_restart_loses_nothing_and_records_nothing_twice(tmp_path: Path
     require_binary("mosquitto")
     port, sent_file = free_port(), tmp_path / "sent.csv"
     broker = broker_command(tmp_path / "broker", port)
-    options = ["--port", str(port), "--sent", str(sent_file), "--rate", "1000", *SHORT_HISTORY]
+    options = [*to(port), "--sent", str(sent_file), "--rate", "1000", *SHORT_HISTORY]
     with running(broker, port) as first, Subscriber(port) as subscriber, running([*FACTORY, *options]) as factory:
         lines_until(factory, "phase", "live")
         assert stop(first)[0] == 0
@@ -142,7 +147,7 @@ def test_a_broker_restart_loses_nothing_and_records_nothing_twice(tmp_path: Path
 
 def test_amqtt_serves_the_factory(tmp_path: Path) -> None:
     port, sent_file = free_port(), tmp_path / "sent.csv"
-    options = ["--port", str(port), "--sent", str(sent_file), "--duration", "1", *SHORT_HISTORY]
+    options = [*to(port), "--sent", str(sent_file), "--duration", "1", *SHORT_HISTORY]
     with running(amqtt_command(port), port), Subscriber(port) as subscriber:
         finish([*FACTORY, *options])
         sent = read(sent_file)
@@ -153,15 +158,30 @@ def test_amqtt_serves_the_factory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--catalogue", "nothing.json"], "factory: nothing.json: No such file"),
-        (["--sent", "no/such/folder/sent.csv"], "factory: --sent no/such/folder/sent.csv: No such file"),
+        (["--catalogue", "nothing.json"], "secchi: nothing.json: No such file"),
+        (["--sent", "no/such/folder/sent.csv"], "secchi: --sent no/such/folder/sent.csv: No such file"),
         (["--history", "soon"], "must be a duration like '30s', '5m', '1h30m' or a number of seconds, got 'soon'"),
-        (["--history-interval", "0"], "must be at least 1ms, got '0'"),
-        (["--rate", "0"], "must be above 0, got '0'"),
+        (["--history-interval", "0"], "must be at least 1ms, got 0:00:00"),
+        (["--rate", "0"], "0.0 is not in the range x>0"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
-    with running([*FACTORY, "--port", str(free_port()), *arguments]) as process:
+    with running([*FACTORY, *to(free_port()), *arguments]) as process:
         _, err = process.communicate(timeout=20)
     assert process.returncode == 2
     assert message in err.splitlines()[-1]
+
+
+def test_each_region_goes_to_its_broker(port: int, tmp_path: Path) -> None:
+    other = free_port()
+    command = [*FACTORY, *to(port), "--broker", f"north=127.0.0.1:{other}", "--duration", "0", *SHORT_HISTORY]
+    with (
+        running(broker_command(tmp_path / "north", other), other),
+        Subscriber(other) as north,
+        Subscriber(port) as rest,
+    ):
+        lines, _ = finish(command)
+        topics = {topic.split("/")[1] for topic, _ in north.wait_for(1)}
+        others = {topic.split("/")[1] for topic, _ in rest.wait_for(lines[-1]["sent"] - len(north.messages))}
+    assert (topics, others) == ({"north"}, {"south", "east"})
+    assert len(north.messages) + len(rest.messages) == lines[-1]["sent"] > 1000

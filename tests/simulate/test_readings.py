@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.simulate.catalogue import Site, load_catalogue
-from pipelines.simulate.readings import Message, Plant, broken
+from pipelines.simulate.readings import FAULTS, Message, Plant, broken
 from tests.simulate.test_catalogue import DEVICE, SENSOR, SITE
 
 NOON_MS = 1_760_000_400_000
@@ -29,10 +29,12 @@ def history() -> list[Message]:
 
 
 def test_history_has_one_reading_a_sensor_and_step_oldest_steps_first(history: list[Message]) -> None:
-    assert len(history) == 6000
     steps = [(message.key.ts_ms - NOON_MS) // 60_000 for message in history if message.key]
     assert steps == sorted(steps)
-    assert set(Counter(steps).values()) == {100}
+    counts = Counter((step, message.key[:4]) for step, message in zip(steps, history, strict=True) if message.key)
+    assert set(counts.values()) == {1} and set(steps) == set(range(-60, 0))
+    open_sensors = sum(len(d.sensors) for s in load_catalogue() for d in s.devices if s.is_open(NOON_MS - HOUR_MS // 2))
+    assert 0.9 * 60 * open_sensors < len(history) <= 60 * open_sensors
 
 
 def test_a_seed_gives_the_same_readings_again(history: list[Message]) -> None:
@@ -101,27 +103,33 @@ def test_values_deviate_within_the_labels_and_only_there() -> None:
         (s.site_id, d.device_id, x.sensor_id, x.unit): x for s in load_catalogue() for d in s.devices for x in d.sensors
     }
     labels = list(plant.labels(NOON_MS - 6 * HOUR_MS, NOON_MS + 60_000))
-    assert {label.kind for label in labels} == {"daily", "live"}
-    inside: list[float] = []
+    inside: dict[str, list[float]] = defaultdict(list)
     outside: list[float] = []
+    stuck = defaultdict(set)
     for message in messages:
         key = message.key
         assert key is not None
         sensor = sensors[key[:4]]
         distance = abs(readings(message)["measurement"] - sensor.mean) / sensor.sd
-        is_faulty = any(key[:2] == label[:2] and label.started_ms <= key.ts_ms < label.ended_ms for label in labels)
-        (inside if is_faulty else outside).append(distance)
+        own = [label for label in labels if key[:2] == label[:2] and label.started_ms <= key.ts_ms < label.ended_ms]
+        (inside[own[0].kind] if own else outside).append(distance)
+        if own and own[0].kind == "stuck":
+            stuck[key[:4], own[0]].add(readings(message)["measurement"])
     assert max(outside) < 6
-    assert statistics.mean(inside) > 2 * statistics.mean(outside)
-    assert sum(distance > 6 for distance in inside) > len(inside) / 10
+    assert {label.kind for label in labels} == set(FAULTS) and inside.keys() == set(FAULTS) - {"drop_out"}
+    for kind in ("drift", "spikes", "noise"):
+        assert statistics.mean(inside[kind]) > 2 * statistics.mean(outside), kind
+        assert sum(distance > 6 for distance in inside[kind]) > len(inside[kind]) / 10, kind
+    # A sensor that sent nothing before its fault has nothing to be stuck at until its first value.
+    assert max(map(len, stuck.values())) <= 2 and statistics.mean(map(len, stuck.values())) < 1.2
 
 
 def test_a_live_fault_comes_in_the_first_minute_and_in_each_later_one() -> None:
     plant = Plant(SMALL, 0)
     plant.live(NOON_MS)
-    live = [label for label in plant.labels(NOON_MS, NOON_MS + 180_000) if label.kind == "live"]
-    assert [label.started_ms - NOON_MS for label in live] == [10_000, 70_000, 130_000]
-    assert {label.ended_ms - label.started_ms for label in live} == {20_000}
+    live = [one for one in plant.labels(NOON_MS, NOON_MS + 300_000) if one.ended_ms - one.started_ms == 20_000]
+    assert [label.started_ms - NOON_MS for label in live] == [10_000, 70_000, 130_000, 190_000, 250_000]
+    assert tuple(label.kind for label in live) == FAULTS
 
 
 def test_daily_labels_follow_local_time_and_are_cut_to_the_asked_range() -> None:
@@ -130,6 +138,8 @@ def test_daily_labels_follow_local_time_and_are_cut_to_the_asked_range() -> None
     assert [(label.started_ms, label.ended_ms) for label in labels] == [
         (window + day * 24 * HOUR_MS, window + day * 24 * HOUR_MS + 30 * 60_000) for day in (0, 1)
     ]
+    first = FAULTS.index(labels[0].kind)
+    assert labels[1].kind == FAULTS[(first + 1) % len(FAULTS)]
     (cut,) = Plant(SMALL, 0).labels(window + 60_000, window + 120_000)
     assert (cut.started_ms, cut.ended_ms) == (window + 60_000, window + 120_000)
 
@@ -155,6 +165,8 @@ def is_reading(payload: bytes) -> bool:
 
 def test_rounds_visit_every_sensor_before_one_comes_again() -> None:
     plant = Plant(load_catalogue(), 0)
-    keys = [message.key[:4] for now in range(200) if (message := plant.live(NOON_MS + now)) and message.key]
-    assert len(set(keys[:100])) == len(set(keys[100:])) == 100
-    assert all(first != second for first, second in pairwise(keys[:100]))
+    sent = [message.key[:4] if (message := plant.live(NOON_MS + now)) and message.key else None for now in range(440)]
+    first, second = ([key for key in half if key] for half in (sent[:220], sent[220:]))
+    assert len(set(first)) == len(first) > 150
+    assert set(first) == set(second) and len(first) == len(second)
+    assert all(one != next_one for one, next_one in pairwise(first))

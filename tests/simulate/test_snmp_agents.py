@@ -173,7 +173,7 @@ def test_a_taken_port_and_a_wrong_number_of_ports_are_named() -> None:
 def test_the_process_serves_four_devices_and_stops_cleanly(tmp_path: Path) -> None:
     ports, file = [free_port() for _ in range(4)], tmp_path / "answered.csv"
     options = ["--ports", ",".join(map(str, ports)), "--answered", str(file), "--seed", "2"]
-    with running([*STRICT, "pipelines.simulate.snmp_agents", *options]) as process:
+    with running([*STRICT, "pipelines.cli", "simulate", "snmp", *options]) as process:
         (listening,) = lines_until(process, "phase", "listening")
         assert listening["targets"] == [f"127.0.0.1:{port}" for port in ports]
 
