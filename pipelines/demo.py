@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.config import Config, load_config
-from pipelines.services import child_environment, children, dagster_home
+from pipelines.services import child_environment, dagster_home, stages
 from pipelines.simulate.broker import broker_command
 from pipelines.up import Child, Supervisor
 from resources.errors import SecchiError, SourceUnavailableError
@@ -110,10 +110,12 @@ class Demo:
         run(Child("broker", broker, environment, _answers(self.options.mqtt_port)))
         ports = ",".join(str(self.options.snmp_port + i) for i in range(len(_AGENTS)))
         agents = [*python, *_SIMULATE, "snmp", "--ports", ports, "--answered", str(self.answered_file)]
-        run(Child("agents", agents, environment, self.answered_file.exists))
-        for child in children(self.config, self.config_file, "127.0.0.1", self.options.port):
-            is_ready = self._is_subscribed if child.name == "collect" else child.is_ready
-            run(replace(child, is_ready=is_ready))
+        first, *rest = stages(self.config, self.config_file, "127.0.0.1", self.options.port)
+        collect = next(child for child in first if child.name == "collect")
+        first[first.index(collect)] = replace(collect, is_ready=self._is_subscribed)
+        run(Child("agents", agents, environment, self.answered_file.exists), *first)
+        for stage in rest:
+            run(*stage)
         run(Child("factory", [*python, *self._factory()], environment, has_end=True))
 
     def _factory(self) -> list[str]:

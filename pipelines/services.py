@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -17,24 +17,34 @@ _LOCATION = "pipelines.definitions"
 _SOCKET_PATH_BYTES = 100  # sockaddr_un takes 107
 
 
-def children(config: Config, config_path: Path | None, host: str, port: int) -> Iterator[Child]:
-    """The processes of a configuration, in the order in which they are started.
+def stages(config: Config, config_path: Path | None, host: str, port: int) -> list[list[Child]]:
+    """The processes of a configuration: those of a stage start at once, as soon as the stage before is ready.
 
     One code server loads the definitions, for the web server and the daemon alike.
     """
     home = dagster_home(config)
     code = _socket_path(home)
-    environment = child_environment(config_path, home)
-    if config.mqtt or config.snmp.targets:
-        yield Child("collect", [sys.executable, "-m", "pipelines.cli", "-v", "collect"], environment)
     workspace = _write_workspace(home, code)
+    environment = child_environment(config_path, home)
+
+    def python(name: str, *arguments: str, is_ready: Callable[[], bool] | None = None) -> Child:
+        return Child(name, [sys.executable, "-m", *arguments], environment, is_ready)
+
     serve = ["api", "grpc", "--socket", str(code), "-m", _LOCATION, "--location-name", _LOCATION]
     serve += ["--use-python-environment-entry-point", "--empty-working-directory", "--log-level", "warning"]
-    yield Child("code", [sys.executable, "-m", "dagster", *serve], environment, listens(code))
     daemon = ["run", "-w", str(workspace), "--log-level", "warning"]
-    yield Child("daemon", [sys.executable, "-m", "dagster._daemon", *daemon], environment)
     web = ["-w", str(workspace), "-h", host, "-p", str(port), "--dagster-log-level", "warning"]
-    yield Child("web", [sys.executable, "-m", "dagster_webserver", *web], environment, listens((host, port)))
+    collects = bool(config.mqtt or config.snmp.targets)
+    return [
+        [
+            *([python("collect", "pipelines.cli", "-v", "collect")] if collects else []),
+            python("code", "dagster", *serve, is_ready=listens(code)),
+        ],
+        [
+            python("web", "dagster_webserver", *web, is_ready=listens((host, port))),
+            python("daemon", "dagster._daemon", *daemon),
+        ],
+    ]
 
 
 def check(config_path: Path | None) -> int:

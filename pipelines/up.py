@@ -20,7 +20,7 @@ from resources.errors import SourceUnavailableError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.2
-_GRACE = 4.0
+_GRACE = 2.5  # all is gone within five seconds of a Ctrl-C, and nothing here is hurt by SIGKILL
 _KILL_WAIT = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
 _LONG_ENOUGH = 60.0
@@ -92,20 +92,22 @@ class Supervisor:
         """The log of a child."""
         return self._logs / f"{name}.log"
 
-    def start(self, child: Child, ready_within: float = 120.0) -> None:
-        """Starts a child and waits until it is ready; one that dies meanwhile is restarted as ever.
+    def start(self, *children: Child, ready_within: float = 120.0) -> None:
+        """Starts children at once and waits until all are ready; one that dies meanwhile is restarted as ever.
 
         Raises:
-            SourceUnavailableError: it was not ready in time (seconds).
+            SourceUnavailableError: one was not ready in time (seconds).
         """
         if self.is_stopping:
             return
-        self._running[child.name] = _Running(child, self._spawn(child), time.monotonic())
+        for child in children:
+            self._running[child.name] = _Running(child, self._spawn(child), time.monotonic())
         deadline = time.monotonic() + ready_within
-        while child.is_ready and not child.is_ready() and self.wait(_POLL):
-            if time.monotonic() > deadline:
-                log = self.log_path(child.name)
-                raise SourceUnavailableError(f"{child.name}: not ready after {ready_within:g} s; see {log}")
+        for child in children:
+            while child.is_ready and not child.is_ready() and self.wait(_POLL):
+                if time.monotonic() > deadline:
+                    log = self.log_path(child.name)
+                    raise SourceUnavailableError(f"{child.name}: not ready after {ready_within:g} s; see {log}")
 
     def has_ended(self, name: str) -> bool:
         """Whether a child has done its work, or was ended."""
@@ -165,7 +167,7 @@ class Supervisor:
         self._report(f"{name} {_ending(code)}; it is started again in {delay:g} s, its log is {self.log_path(name)}")
 
     def stop(self, *names: str) -> None:
-        """Ends the named children, or all, and what they started: SIGTERM, and SIGKILL after four seconds."""
+        """Ends the named children, or all, and what they started: SIGTERM, and after a grace SIGKILL."""
         ended = [self._running.pop(name) for name in names or list(self._running)]
         left = [running.process for running in ended if not running.is_swept]
         for process in left:

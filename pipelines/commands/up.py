@@ -25,7 +25,7 @@ def command(settings: "Settings", port: int, host: str) -> int:
     That is the collectors, Dagster's web UI and its daemon. A process that dies is started again. Logs are in the
     lakehouse, under logs/.
     """
-    from pipelines.services import check, children
+    from pipelines.services import check, stages
     from pipelines.up import Supervisor
 
     config = settings.load()
@@ -36,8 +36,8 @@ def command(settings: "Settings", port: int, host: str) -> int:
     with _sole_supervisor(lakehouse), Supervisor(lakehouse / "logs", _report) as supervisor:
         if not config.mqtt and not config.snmp.targets:
             _report("nothing is collected: the configuration has neither [[mqtt]] nor [[snmp.targets]]")
-        for child in children(config, settings.config_path, host, port):
-            supervisor.start(child)
+        for stage in stages(config, settings.config_path, host, port):
+            supervisor.start(*stage)
         if not supervisor.is_stopping:
             _report(f"running; the UI is http://{host}:{port}, logs are in {lakehouse / 'logs'}, Ctrl-C ends it")
         supervisor.run()

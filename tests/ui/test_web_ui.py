@@ -10,7 +10,7 @@ import pytest
 from assets.catalog import load_tables
 from pipelines.config import load_config
 from pipelines.definitions import definitions
-from pipelines.services import child_environment, children, dagster_home
+from pipelines.services import child_environment, dagster_home, stages
 from pipelines.up import Supervisor
 from tests.pipelines.plant import Plant, Reading
 from tests.services import free_port, require_binary
@@ -58,9 +58,8 @@ def show(run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show
     config_path, port, logs = Path(os.environ["SECCHI_CONFIG"]), free_port(), tmp_path_factory.mktemp("logs")
     browser = Browser(require_binary("chromium"), tmp_path_factory.mktemp("profile"))
     with Supervisor(logs, pytest.fail) as supervisor:
-        for child in children(load_config(config_path), config_path, "127.0.0.1", port):
-            if child.name in ("code", "web"):
-                supervisor.start(child)
+        for stage in stages(load_config(config_path), config_path, "127.0.0.1", port):
+            supervisor.start(*(child for child in stage if child.name in ("code", "web")))
         yield lambda path, *expected: browser.text(f"http://127.0.0.1:{port}/{path}", *expected)
 
 
