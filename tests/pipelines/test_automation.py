@@ -108,7 +108,7 @@ def test_dead_run_does_not_hold_it(plant: Plant, instance: dg.DagsterInstance) -
 
 
 def test_segment_of_a_dead_collector_is_a_reason(plant: Plant) -> None:
-    plant.stream.write([("north", "factory_iot/north/101", 1, False, Reading(1, 0, 1.5).payload, plant.now)])
+    plant.stream.write([("north", "factory_iot/north/101", 1, False, Reading(1, 0, 1.5).payload, plant.now, None)])
     assert reason_to_run(plant.context, NEVER, 0.0) is None
     os.close(plant.stream._lock)  # as the kernel does when the process is gone
     assert reason_to_run(plant.context, NEVER, 0.0) == "landing has sealed segments"
@@ -138,6 +138,8 @@ def test_what_depends_on_a_failed_table_waits_with_it() -> None:
 def test_failed_table_is_given_time_and_holds_no_other(plant: Plant) -> None:
     plant.land([Reading(1, 0, 1.5).payload])
     plant.batches.only = ["bronze.mqtt_messages"]
+    plant.drain()
+    plant.batches.only = [name for name in TABLES if name != "silver.sensor_readings"]
     plant.drain()
     failed = Failures(3, 1000.0, frozenset({"silver.sensor_readings"}))
     assert reason_to_run(plant.context, failed, 1001.0) is None
