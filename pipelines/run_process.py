@@ -2,11 +2,13 @@
 
 Dagster's code server notices within a second that a run's process is gone. It cannot when it died with it (power loss,
 SIGKILL of everything): such a run would stand as started for ever and hold the next one. So each run holds a lock file
-``<lakehouse>/runs/<run id>`` while it works; a file that nobody holds tells of a run that is dead.
+``<lakehouse>/runs/<run id>`` while it works; a file that nobody holds tells of a run that is dead. A run that died
+before it had its lock is known by its silence.
 """
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,12 @@ IN_FLIGHT = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+_BEGUN = tuple(status for status in IN_FLIGHT if status != dg.DagsterRunStatus.QUEUED)
+_LONGEST_SILENCE = 45.0
+"""Seconds without an event and without a lock after which a run counts as dead. Its process needs a few from its start
+to its lock. One that comes later than this finds its run failed and ends, and two at once would not write anything
+twice."""
+
 FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
@@ -80,10 +88,26 @@ def fail_dead_runs(instance: dg.DagsterInstance, config: Config) -> list[str]:
             continue
         run = instance.get_run_by_id(path.name)
         if run is not None and not run.is_finished:
-            instance.report_run_failed(run, "The process of this run is gone; what it had committed stands.")
+            _fail(instance, run)
             failed.append(run.run_id)
         path.unlink(missing_ok=True)
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(_BEGUN))):
+        if not (_folder(config) / run.run_id).exists() and _silence(instance, run.run_id) > _LONGEST_SILENCE:
+            _fail(instance, run)
+            failed.append(run.run_id)
     return failed
+
+
+def _fail(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    instance.report_run_failed(run, "The process of this run is gone; what it had committed stands.")
+
+
+def _silence(instance: dg.DagsterInstance, run_id: str) -> float:
+    """Seconds since anything was heard of a run: its last event, or its record where it has none."""
+    if events := instance.get_records_for_run(run_id, limit=1, ascending=False).records:
+        return time.time() - events[0].timestamp
+    record = instance.get_run_record_by_id(run_id)
+    return time.time() - record.create_timestamp.timestamp() if record else 0.0
 
 
 def _is_held(path: Path) -> bool:

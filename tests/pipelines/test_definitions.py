@@ -13,7 +13,7 @@ import pytest
 
 from assets.catalog import load_tables
 from assets.table import Table
-from pipelines import micro_batch
+from pipelines import micro_batch, run_process
 from pipelines.config import (
     Config,
     LakehouseConfig,
@@ -290,6 +290,19 @@ def test_run_whose_process_is_gone_is_failed(tmp_path: Path, instance: dg.Dagste
         assert fail_dead_runs(instance, config) == []
         assert status(instance, dead) == dg.DagsterRunStatus.FAILURE
         assert status(instance, alive) == dg.DagsterRunStatus.STARTED
+
+
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
+def test_run_that_died_before_it_had_its_lock_is_failed(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    config = Config(lakehouse=LakehouseConfig(path=tmp_path / "data"))
+    job = micro_batch_job(config)
+    dead, alive = (instance.create_run_for_job(job, status=dg.DagsterRunStatus[status]) for _ in range(2))
+    with open_run(config, alive.run_id):
+        assert fail_dead_runs(instance, config) == [], "both may be on their way to their lock"
+        monkeypatch.setattr(run_process, "_LONGEST_SILENCE", 0.0)
+        assert fail_dead_runs(instance, config) == [dead.run_id]
 
 
 def test_lock_is_free_once_its_process_was_killed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
