@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DURATION ?=
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check format lock bench-chain bench-commits clean
+.PHONY: demo test check format lock bench-chain bench-commits bench-machine clean
 
 $(STAMP): requirements.lock pyproject.toml
 ifdef UV
@@ -44,6 +44,9 @@ bench-chain: $(STAMP)  ## 1.4 million readings from landing to gold, beside Duck
 
 bench-commits: $(STAMP)  ## 1,000 micro-batches on 10 million rows
 	@$(PYTHON) -m benchmarks.commits
+
+bench-machine: $(STAMP)  ## 1.4 million machine states from a sender to silver; MESSAGES=100000 for fewer
+	@$(PYTHON) -m benchmarks.machine $(if $(MESSAGES),--messages $(MESSAGES))
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -137,7 +137,7 @@ def test_every_command_and_option_is_documented() -> None:
             o for each in parts(command) for p in each.params if isinstance(p, click.Option) for o in p.opts
         ):
             assert f"`{option}" in section, f"{name}: {option} is not documented"
-        assert all(f"`secchi {name} {part.name}`" in section and part.help for part in parts(command)[1:])
+        assert all(f"secchi {name} {part.name}" in section and part.help for part in parts(command)[1:])
     for parameter in cli.params:
         assert f"`{parameter.opts[0]}" in documented["Global options"]
 
