@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines import commands
-from resources.errors import ConfigurationError, SecchiError
+from resources.errors import ConfigurationError, SecchiError, reason_of
 
 if TYPE_CHECKING:
     from pipelines.config import Config
@@ -135,6 +135,9 @@ def _report(error: Exception, *, is_debug: bool) -> int:
     if isinstance(error, SecchiError):
         click.echo(f"secchi: {_flat(str(error))}", err=True)
         return 2 if isinstance(error, ConfigurationError) else 1
+    if isinstance(error, OSError):
+        click.echo(f"secchi: {_flat(reason_of(error))}", err=True)
+        return 1
     what = f"{type(error).__name__}: {_flat(str(error))}"
     click.echo(f"secchi: {what}; run again with --debug for the traceback", err=True)
     return 1

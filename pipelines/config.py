@@ -150,6 +150,7 @@ def load_config(path: Path | None = None) -> Config:
     named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     file = named or Path("secchi.toml")
     if named is None and not file.exists():
+        _check_place("the defaults", Config().lakehouse.path)
         return Config()
     try:
         document = tomllib.loads(file.read_text())
@@ -163,4 +164,18 @@ def load_config(path: Path | None = None) -> Config:
     folder = file.resolve().parent
     lakehouse = LakehouseConfig(path=folder / config.lakehouse.path)
     snmp = with_target_files(config.snmp, folder, str(file))
+    _check_place(str(file), lakehouse.path)
     return config.model_copy(update={"lakehouse": lakehouse, "snmp": snmp})
+
+
+def _check_place(source: str, lakehouse: Path) -> None:
+    """The lakehouse is a directory that can be written, or can be made.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    there = next(path for path in (lakehouse.absolute(), *lakehouse.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigurationError(f"{source}: lakehouse.path must be a directory, got {lakehouse}, but {there} is none")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{source}: lakehouse.path must be a place that can be written, {there} cannot")

@@ -90,7 +90,7 @@ def _explain(connection: DuckDBPyConnection, message: str) -> str:
     """DuckDB's message without the statement's text, and the nearest table where one is unknown."""
     first = message.split("\n\nLINE ")[0]
     if first.startswith("Traceback"):  # raised in Python, under DuckDB
-        return first.splitlines()[-1]
+        return re.sub(r"^\w+: ", "", first.splitlines()[-1])
     unknown = _UNKNOWN_TABLE.search(first)
     if unknown is None:
         return first

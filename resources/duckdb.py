@@ -22,6 +22,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
+from resources.durable_io import unreadable_file
 from resources.errors import SchemaMismatchError
 from resources.lakehouse import Lakehouse
 from resources.stored_table import StoredTable
@@ -80,6 +81,8 @@ class _PlannedFiles(AbstractFileSystem):  # type: ignore[misc]
         if mode != "rb" or found is None:
             raise PermissionError(f"{path}: the lakehouse is read-only here, and only files of its views can be read")
         io, file = found
+        if problem := unreadable_file([file]):
+            raise FileNotFoundError(problem)
         return _SharedReader(io.new_input(file.file_path).open())
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:

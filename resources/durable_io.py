@@ -6,12 +6,14 @@ after that.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from pyiceberg.io import OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+from pyiceberg.manifest import DataFile
 
 from resources.landing import fsync_directory
 
@@ -66,3 +68,15 @@ class DurableFileIO(PyArrowFileIO):
         """Returns an output file whose stream is durable when closed."""
         scheme, netloc, path = self.parse_location(location, self.properties)
         return _DurableFile(fs=self.fs_by_scheme(scheme, netloc), location=location, path=path)
+
+
+def unreadable_file(files: Iterable[DataFile]) -> str | None:
+    """What is wrong with the first local data file that is gone or cut, and the way out; None if none is."""
+    for file in files:
+        if (path := local_path(file.file_path)) is None:
+            continue
+        if not path.exists():
+            return f"data file {path} is gone; restore it from a backup"
+        if path.stat().st_size != file.file_size_in_bytes:
+            return f"data file {path} is damaged; restore it from a backup"
+    return None

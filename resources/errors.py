@@ -10,6 +10,20 @@
 A record that cannot be used is no exception: it is a row of ``quarantine.records`` with a reason.
 """
 
+import re
+
+_NOISE = re.compile(
+    r"\[errno \d+\] ?| \(os error \d+\)| \(set POLARS_VERBOSE=1[^)]*\)|^\(sqlite3\.\w+\) | ?Detail: ", re.IGNORECASE
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of the system or of a library says, in one line and without its numbers and places of code."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    lines = str(error).splitlines() or [type(error).__name__]
+    return _NOISE.sub("", lines[0])
+
 
 class SecchiError(Exception):
     """Base of every error that Secchi raises on purpose; its message is one line for an operator."""

@@ -29,8 +29,14 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform, Transform
 from sqlalchemy.exc import SQLAlchemyError
 
-from resources.durable_io import local_path
-from resources.errors import CommitConflictError, ConfigurationError, SchemaMismatchError, SourceUnavailableError
+from resources.durable_io import local_path, unreadable_file
+from resources.errors import (
+    CommitConflictError,
+    ConfigurationError,
+    SchemaMismatchError,
+    SourceUnavailableError,
+    reason_of,
+)
 from resources.file_index import FileIndex, bounds
 from resources.iceberg import ReplaceFiles, StagedTransaction, any_metadata_location, metadata_location, write_data_file
 from resources.recent_frames import RecentFrames
@@ -92,16 +98,22 @@ class Lakehouse:
     def __init__(self, path: Path) -> None:
         self.path = path
         warehouse = (path / "warehouse").absolute()
-        warehouse.mkdir(parents=True, exist_ok=True)
-        with self._alone():
-            self._refuse_lost_catalog(warehouse)
-            self.catalog = SqlCatalog(
-                "secchi",
-                uri=f"sqlite:///{(path / 'catalog.db').absolute()}",
-                warehouse=f"file://{warehouse}",
-                **{"py-io-impl": "resources.durable_io.DurableFileIO"},
-            )
-        self._refuse_copy(warehouse)
+        try:
+            warehouse.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                self._refuse_lost_catalog(warehouse)
+                self.catalog = SqlCatalog(
+                    "secchi",
+                    uri=f"sqlite:///{(path / 'catalog.db').absolute()}",
+                    warehouse=f"file://{warehouse}",
+                    **{"py-io-impl": "resources.durable_io.DurableFileIO"},
+                )
+            self._refuse_copy(warehouse)
+        except OSError as error:
+            raise SourceUnavailableError(f"lakehouse {path}: cannot be opened: {reason_of(error)}") from error
+        except SQLAlchemyError as error:
+            catalog = path / "catalog.db"
+            raise SourceUnavailableError(f"catalog {catalog}: {reason_of(error)}; restore it from a backup") from error
         self._tables: dict[str, Table] = {}
         self._recent = RecentFrames(_RECENT_BYTES)
         self._index = FileIndex()
@@ -152,7 +164,7 @@ class Lakehouse:
             else:
                 known = self._first_opened(stored)
         except (SQLAlchemyError, OSError) as error:
-            raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {_first_line(error)}") from error
+            raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {reason_of(error)}") from error
         self._tables[stored.identifier] = known
         return known
 
@@ -221,7 +233,11 @@ class Lakehouse:
         if not frames:
             return pl.DataFrame(schema=schema)
         parts = [frame.filter(*(w.polars() for w in where)).select(*schema) for frame in frames]
-        return pl.concat(parts).collect()
+        try:
+            return pl.concat(parts).collect()
+        except (OSError, pl.exceptions.ComputeError) as error:
+            place = unreadable_file(files) or reason_of(error)
+            raise SourceUnavailableError(f"{stored.identifier}: {place}") from error
 
     def batch_within(self, stored: StoredTable, after: int, head: int, most_rows: int) -> int:
         """The last batch_id of a range (after, it] that holds at most ``most_rows`` rows, but at least one batch."""
@@ -298,7 +314,7 @@ class Lakehouse:
                 # The outcome is unknown: the marker tells. No file is deleted here.
                 if self._has_committed(commit):
                     return "committed"
-                reason = f"{commit.table.identifier}: commit failed: {_first_line(error)}"
+                reason = f"{commit.table.identifier}: commit failed: {reason_of(error)}"
                 raise SourceUnavailableError(reason) from error
         raise SourceUnavailableError(f"{commit.table.identifier}: {_COMMIT_ATTEMPTS} commits met another writer")
 
@@ -335,11 +351,7 @@ def _told(stored: StoredTable) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        raise SourceUnavailableError(f"{stored.identifier}: commit failed: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceUnavailableError(f"{stored.identifier}: commit failed: {reason_of(error)}") from error
 
 
 def _head(table: Table) -> Head:

@@ -28,6 +28,7 @@ from resources.errors import LandingFullError, SourceUnavailableError
 
 _OPEN = "open.arrows"
 _LOCK = "lock"
+_SEALED = f"{12 * '[0-9]'}.arrows"
 _CRC = b"crc32"
 
 
@@ -264,14 +265,14 @@ def sealed_segments(root: Path, source: str) -> list[Segment]:
     found = []
     for directory in _stream_directories(root, source):
         stream = f"{directory.parent.name}/{directory.name}"
-        for path in directory.glob("[0-9]*.arrows"):
+        for path in directory.glob(_SEALED):
             found.append(Segment(source, stream, int(path.stem), path, path.stat().st_size))
     return sorted(found, key=lambda s: (s.stream, s.sequence))
 
 
 def has_sealed_segments(root: Path) -> bool:
     """Whether any source has a sealed segment."""
-    return any(True for _ in root.glob("*/*/*/[0-9]*.arrows"))
+    return any(True for _ in root.glob(f"*/*/*/{_SEALED}"))
 
 
 def recover_streams(root: Path, source: str) -> list[str]:
@@ -336,7 +337,7 @@ def _last_sequence(directory: Path) -> int:
     """The highest sequence used so far: of the sealed segments and of those already committed and removed."""
     floor = directory / "removed"
     removed = int(floor.read_text()) if floor.exists() else 0
-    return max([removed, *(int(p.stem) for p in directory.glob("[0-9]*.arrows"))])
+    return max([removed, *(int(p.stem) for p in directory.glob(_SEALED))])
 
 
 def _whole_length(path: Path) -> tuple[int, int]:
