@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from assets.expressions import POSITION, Expression, nearest, open_sandbox, parse_expression
 from assets.table import MINUTE, UTC_TIME, Column, Table, Window, column, declare
-from resources.durations import Duration
+from resources.durations import Duration, spelled
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
 from resources.strict_model import StrictModel, first_mistake, shortened, shown
@@ -100,7 +100,7 @@ class _Definition(StrictModel):
 
 def _described(wanted: _Definition) -> str:
     rows = f"of `{wanted.source}`" + (f" where {wanted.where}" if wanted.where else "")
-    return f"One row a series ({', '.join(wanted.by)}) and window of {wanted.window.size}, {rows}."
+    return f"One row a series ({', '.join(wanted.by)}) and window of {spelled(wanted.window.size)}, {rows}."
 
 
 @dataclass(frozen=True)

@@ -305,7 +305,7 @@ def run(options: Options) -> int:
         print(f"The plant sends {options.history} of history, then live. Look at it:")
         print(f"  http://127.0.0.1:{options.port}/assets    the asset graph, checks and plots")
         for query in _QUERIES:
-            print(f'  {Path(sys.executable).parent}/secchi --config {config_file} sql "{query}"')
+            print(f'  {Path(sys.executable).parent}/secchi --config {config_file.absolute()} sql "{query}"')
         print("Ctrl-C ends it and every process of it.", flush=True)
         if options.duration is not None:
             return run_bounded(demo)

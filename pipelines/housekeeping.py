@@ -16,6 +16,7 @@ import dagster as dg
 
 from pipelines.config import Config
 from pipelines.run_process import FINISHED, IN_FLIGHT, OWNER, UPKEEP, open_run
+from resources.durations import spelled
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +143,8 @@ def housekeeping_asset(config: Config) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=HOUSEKEEPING,
-        description=f"Deletes runs that ended more than {config.maintenance.keep_runs_for} ago (their events, logs, "
-        "tags and check results) and old ticks, and keeps the files of Dagster's storage small.",
+        description=f"Deletes runs that ended more than {spelled(config.maintenance.keep_runs_for)} ago (their "
+        "events, logs, tags and check results) and old ticks, and keeps the files of Dagster's storage small.",
         kinds={"dagster", "sqlite"},
         owners=[OWNER],
         group_name="ops",

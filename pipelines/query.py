@@ -13,7 +13,10 @@ from duckdb import DuckDBPyConnection, StatementType
 from resources.errors import SecchiError
 
 T = TypeVar("T")
-_READING = {StatementType.SELECT, StatementType.EXPLAIN, StatementType.MULTI}  # MULTI is a PIVOT
+_READING = {StatementType.SELECT, StatementType.MULTI}  # MULTI is a PIVOT
+_EXPLAIN = re.compile(
+    r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*EXPLAIN\b\s*(?:\([^)]*\)|ANALYZE\b)?(.*)", re.IGNORECASE | re.DOTALL
+)
 _CHUNK = 10_000
 _UNKNOWN_TABLE = re.compile(r'Table with name "?([\w.]+)"? does not exist')
 
@@ -58,11 +61,17 @@ def open_query(connection: DuckDBPyConnection, statement: str, most: int | None 
         statements = connection.extract_statements(statement)
         if len(statements) != 1:
             raise QueryError(f"one SQL statement is expected, got {len(statements)}")
-        kind = statements[0].type
-        if kind not in _READING:
+        if (kind := _kind(connection, statements[0])) not in _READING:
             raise QueryError(f"{kind.name} is refused: the lakehouse is read-only here; SELECT, SHOW, DESCRIBE read it")
         _interruptible(connection, lambda: connection.execute(statements[0]))
     return Result(connection, most)
+
+
+def _kind(connection: DuckDBPyConnection, statement: duckdb.Statement) -> StatementType:
+    """The type of a statement; of EXPLAIN, that of what it explains, since EXPLAIN ANALYZE runs it."""
+    explained = _EXPLAIN.match(statement.query)
+    inner = connection.extract_statements(explained[1]) if explained else []
+    return _kind(connection, inner[0]) if inner else statement.type
 
 
 def _interruptible(connection: DuckDBPyConnection, work: Callable[[], T]) -> T:

@@ -26,6 +26,15 @@ def parse_duration(value: Any) -> Any:
     return value
 
 
+def spelled(duration: timedelta) -> str:
+    """A duration as the configuration spells it: 7d, 1h30m, 250ms."""
+    left, parts = duration // timedelta(microseconds=1), []
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        count, left = divmod(left, round(_DURATION_UNITS[unit] * 1e6))
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
 def _bounded(seconds: float) -> timedelta:
     if not 0 <= seconds <= _LONGEST:
         raise ValueError("must be from 0 s to 100 years")

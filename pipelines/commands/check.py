@@ -44,22 +44,22 @@ def check_secrets(config: "Config") -> None:
     """
     from resources.errors import ConfigurationError
 
-    places = {f"mqtt {broker.name}: password": broker.password for broker in config.mqtt}
+    places = {f"mqtt[{index}].password": broker.password for index, broker in enumerate(config.mqtt)}
     for name, auth in config.snmp.auths.items():
-        places |= {f"snmp.auths.{name}: {option}": secret for option, secret in auth.secrets.items()}
+        places |= {f"snmp.auths.{name}.{option}": secret for option, secret in auth.secrets.items()}
     for place, secret in places.items():
         if secret is None:
             continue
         try:
             secret.reveal()
         except ConfigurationError as error:
-            raise ConfigurationError(f"{place}: {error}") from error
-    for broker in config.mqtt:
+            raise ConfigurationError(f"{config.source}: {place}: {error}") from error
+    for index, broker in enumerate(config.mqtt):
         if broker.tls:
             try:
                 broker.tls.reveal().context()
             except ConfigurationError as error:
-                raise ConfigurationError(f"mqtt {broker.name}: {error}") from error
+                raise ConfigurationError(f"{config.source}: mqtt[{index}].tls: {error}") from error
 
 
 def _brokers(config: "Config") -> list[tuple[str, ...]]:

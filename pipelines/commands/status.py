@@ -61,7 +61,7 @@ def _liveness(status: Mapping[str, Any]) -> str:
 
     if not status:
         return "never ran here"
-    silent = (datetime.now(UTC) - datetime.fromisoformat(status["updated_at"])).total_seconds()
+    silent = max((datetime.now(UTC) - datetime.fromisoformat(status["updated_at"])).total_seconds(), 0)
     if not _is_alive(int(status["pid"])):
         return f"not running; they stopped {age(silent)} ago"
     running = f"running (pid {status['pid']}, since {status['started_at'][:19]}Z)"
@@ -135,7 +135,7 @@ def _print_tables(context: "Context") -> None:
         (
             extent.table,
             extent.rows,
-            f"{age((now - extent.committed_at).total_seconds())} ago" if extent.committed_at else "never",
+            f"{age(max((now - extent.committed_at).total_seconds(), 0))} ago" if extent.committed_at else "never",
             behind[extent.table] or "no",
         )
         for extent in extents(context)

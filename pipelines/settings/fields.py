@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, reason_of
 from resources.strict_model import StrictModel
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?")
@@ -80,10 +80,12 @@ class Secret(Model):
         """
         if self.env is not None:
             if (value := os.environ.get(self.env)) is None:
-                raise ConfigurationError(f"secret: environment variable {self.env} is not set")
+                raise ConfigurationError(f"the environment variable {self.env} is not set")
             return value
         assert self.file is not None
         try:
             return self.file.read_text().rstrip("\n")
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"secret: cannot read {self.file} as text: {error}") from error
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {reason_of(error)}") from error
+        except ValueError as error:
+            raise ConfigurationError(f"cannot read {self.file}: it is no UTF-8 text") from error

@@ -212,7 +212,9 @@ def test_check_names_what_is_collected_and_no_secret(run: Run, config: Path, mon
     )
     monkeypatch.delenv("NORTH", raising=False)
     ran = run("--config", config, "check")
-    assert ran.code == 2 and "mqtt north: password" in one_line(ran) and "NORTH is not set" in ran.err
+    assert ran.code == 2 and one_line(ran) == (
+        f"secchi: {config}: mqtt[0].password: the environment variable NORTH is not set\n"
+    )
     monkeypatch.setenv("NORTH", "s3cr3t")
     ran = run("--config", config, "check")
     assert ran.code == 0 and "s3cr3t" not in ran.out + ran.err
@@ -365,6 +367,11 @@ def test_sql_limit_is_told(run: Run, still: Path) -> None:
     assert "│  999 │" in ran.out.replace("   999", "  999") and "only the first 1000 rows" in ran.err
 
 
+def test_sql_explains_what_reads(run: Run, still: Path) -> None:
+    for statement in ("EXPLAIN FROM ops.batches", "EXPLAIN ANALYZE SELECT 1", "explain (format json) select 1"):
+        assert run("--config", still, "sql", statement).code == 0
+
+
 def test_sql_from_standard_input(run: Run, still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"SELECT count(*) AS n\nFROM {SILVER}; -- all\n"))
     assert run("--config", still, "sql", "-", "--format", "csv").out == "n\n30\n"
@@ -380,7 +387,10 @@ def test_sql_from_standard_input(run: Run, still: Path, monkeypatch: pytest.Monk
         ("FROM gould.sensor_windows_1m", "did you mean gold.sensor_windows_1m?"),
         ("FROM zzz", "zzz does not exist; 'secchi tables' lists them"),
         ("COPY (SELECT 1) TO 'x.csv'", "COPY is refused: the lakehouse is read-only"),
-        ("EXPLAIN ANALYZE COPY (SELECT 1) TO 'x.csv'", "disabled by configuration"),
+        ("EXPLAIN ANALYZE COPY (SELECT 1) TO 'x.csv'", "COPY is refused"),
+        ("EXPLAIN ANALYZE DROP VIEW ops.batches", "DROP is refused"),
+        ("/* a */ explain -- b\n (ANALYZE) DROP VIEW ops.batches", "Parser Error"),
+        ("EXPLAIN EXPLAIN ANALYZE DROP VIEW ops.batches", "error"),
         ("CREATE TABLE x AS SELECT 1", "CREATE is refused"),
         ("SELECT 1; SELECT 2", "one SQL statement is expected, got 2"),
         (" ", "one SQL statement is expected, got 0"),

@@ -16,7 +16,7 @@ from pipelines.context import check_retention, open_context
 from pipelines.settings.fields import Secret
 from pipelines.settings.snmp import SnmpConfig
 from pipelines.settings.snmp_module import shipped_modules
-from resources.durations import parse_duration
+from resources.durations import parse_duration, spelled
 from resources.errors import ConfigurationError
 
 WHOLE = """
@@ -279,7 +279,13 @@ def test_text_that_is_no_duration(text: str) -> None:
 def test_parts_of_a_duration_add_up(parts: dict[str, int]) -> None:
     units = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
     text = "".join(f"{count}{unit}" for unit, count in parts.items())
-    assert parse_duration(text) == timedelta(milliseconds=sum(units[unit] * count for unit, count in parts.items()))
+    length = timedelta(milliseconds=sum(units[unit] * count for unit, count in parts.items()))
+    assert parse_duration(text) == parse_duration(spelled(length)) == length
+
+
+def test_duration_is_told_as_it_is_written() -> None:
+    for text in ("7d", "1h30m", "30s", "250ms", "0s"):
+        assert spelled(parse_duration(text)) == text
 
 
 def test_options_are_spelled_either_way_and_names_stay_as_they_are() -> None:
