@@ -12,6 +12,7 @@ from assets.table import Table, Window
 from data_quality.contract import apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.quarantine import commit_quarantine, computed_reject_rows, reasons
+from pipelines.reference_step import read_reference
 from pipelines.replacing import replace_rows
 from pipelines.silver_step import sender_of
 from resources.lakehouse import FILE, Commit, Marker, stands_at
@@ -158,7 +159,7 @@ def _compute(context: Context, table: Table, plan: GoldPlan) -> tuple[pl.DataFra
         return pl.DataFrame(schema=calculated), computed_reject_rows(context, table, None)
     rows = closure(context, table, plan.dirty)
     assert table.function is not None
-    side: dict[str, Any] = {r.name: context.lakehouse.read(r.stored) for r in table.references}
+    side: dict[str, Any] = {r.name: read_reference(context, r) for r in table.references}
     if table.model:
         side["model"] = context.models.latest(table.model)
     output: pl.DataFrame = table.function(rows, **side)

@@ -14,6 +14,7 @@ from data_quality.contract import apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.deduplication import Deduplicated, deduplicate
 from pipelines.quarantine import commit_quarantine, reasons, reject_rows, restore_rows
+from pipelines.reference_step import read_reference
 from resources.lakehouse import Commit, Marker, stands_at
 from resources.selection import Among, Ranges, changes, coalesce
 
@@ -118,7 +119,7 @@ def _quarantined(context: Context, table: Table, replays: pl.DataFrame) -> pl.Da
 
 def _parse(context: Context, table: Table, source: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     assert table.function is not None
-    references = {r.name: context.lakehouse.read(r.stored) for r in table.references}
+    references = {r.name: read_reference(context, r) for r in table.references}
     outputs = table.function(source, **references)
     time = context.config.time
     good, violations = apply_contract(table, outputs.rows, skew=time.skew, earliest=time.earliest)
