@@ -16,6 +16,7 @@ import click
 
 from pipelines import commands
 from resources.errors import ConfigurationError, SecchiError, reason_of
+from resources.terminal import printable
 
 if TYPE_CHECKING:
     from pipelines.config import Config
@@ -107,7 +108,7 @@ def _log_to_stderr(settings: Settings) -> None:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal
@@ -12,6 +12,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from resources.terminal import printable
 
 Format = Literal["table", "csv", "json"]
 FORMATS = ("table", "csv", "json")
@@ -28,8 +30,9 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Form
     """Prints rows in the order given."""
     if form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_csv(value) for value in row] for row in rows)
+        shown = printable if sys.stdout.isatty() else str  # a file gets the text as it is
+        writer.writerow([shown(name) for name in columns])
+        writer.writerows([_csv(value, shown) for value in row] for row in rows)
     elif form == "json":
         _print_json(columns, rows)
     else:
@@ -46,11 +49,6 @@ def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     for row in cells:
         table.add_row(*(Text(_cell(value)) for value in row))
     return table
-
-
-def printable(text: str) -> str:
-    """The text with control characters spelled out: what devices sent must not steer the terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def age(seconds: float | None) -> str:
@@ -90,11 +88,11 @@ def _cell(value: Any) -> str:
     return printable(plain if isinstance(plain, str) else _dumps(plain))
 
 
-def _csv(value: Any) -> Any:
+def _csv(value: Any, shown: Callable[[str], str]) -> Any:
     if isinstance(value, float):
         return value
     plain = to_json(value)
-    return _dumps(plain) if isinstance(plain, dict | list | bool) else plain
+    return _dumps(plain) if isinstance(plain, dict | list | bool) else shown(plain) if isinstance(plain, str) else plain
 
 
 def to_json(value: Any) -> Any:
@@ -139,4 +137,6 @@ def _distinct(columns: Sequence[str]) -> Iterator[str]:
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """JSON in which control characters, of any kind, are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
