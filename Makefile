@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DURATION ?=
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check format lock bench-chain bench-commits bench-machine clean
+.PHONY: demo test check format lock bench-chain bench-commits bench-machine bench-snmp clean
 
 $(STAMP): requirements.lock pyproject.toml
 ifdef UV
@@ -47,6 +47,9 @@ bench-commits: $(STAMP)  ## 1,000 micro-batches on 10 million rows
 
 bench-machine: $(STAMP)  ## 1.4 million machine states from a sender to silver; MESSAGES=100000 for fewer
 	@$(PYTHON) -m benchmarks.machine $(if $(MESSAGES),--messages $(MESSAGES))
+
+bench-snmp: $(STAMP)  ## SNMP polls beside snmpbulkwalk and pysnmp, and of 3,000 targets
+	@$(PYTHON) -m benchmarks.snmp
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -5,6 +5,7 @@ Object identifiers are numeric; no MIB is read.
 
 import asyncio
 import itertools
+import operator
 import random
 import time
 from collections import deque
@@ -96,6 +97,12 @@ class _Walk:
         if not varbinds:
             raise ValueError("the answer holds no varbinds")
         below, last = self.root + ".", sub_identifiers(self.last)
+        oids = [sub_identifiers(varbind.oid) for varbind in varbinds]
+        if varbinds[-1].oid.startswith(below) and all(map(operator.lt, (last, *oids), oids)):
+            # They increase from below the root to below the root; so all are, and an exception would repeat an OID.
+            self.varbinds += varbinds
+            self.last = varbinds[-1].oid
+            return True
         for varbind in varbinds:
             if varbind.wire_type in (END_OF_MIB_VIEW, NO_SUCH_NAME) or not varbind.oid.startswith(below):
                 return False

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 INTEGER, OCTET_STRING, NULL, OBJECT_IDENTIFIER, SEQUENCE = 0x02, 0x04, 0x05, 0x06, 0x30
 
-_KNOWN_OIDS = 65_536
+_KNOWN_OIDS = 131_072
+"""How many OIDs are remembered in both forms: polls ask for the same ones again and again."""
 
 
 def read_element(data: bytes, start: int, end: int) -> tuple[int, int, int]:

@@ -138,17 +138,37 @@ def parse_pdu(data: bytes, at: int, end: int, received_at_us: int) -> Response:
 
 
 def _varbinds(data: bytes, at: int, end: int, request_id: int, received_at_us: int) -> list[Varbind]:
-    found = []
+    """The variable bindings from ``at`` to ``end``."""
+    found: list[Varbind] = []
     while at < end:
-        begin, at = read_tagged(data, at, end, SEQUENCE)
-        name, name_end = read_tagged(data, begin, at, OBJECT_IDENTIFIER)
-        tag, value, value_end = read_element(data, name_end, at)
+        tag, name, content, at = _short_binding(data, at, end) or _binding(data, at, end)
         wire_type = _WIRE_TYPES.get(tag) or f"0x{tag:02x}"
-        content = data[value:value_end]
         if tag == _OPAQUE:
             wire_type = opaque_type(content)
-        found.append(Varbind(decode_oid(data[name:name_end]), wire_type, content, request_id, received_at_us))
+        found.append(Varbind(decode_oid(name), wire_type, content, request_id, received_at_us))
     return found
+
+
+def _short_binding(data: bytes, at: int, end: int) -> tuple[int, bytes, bytes, int] | None:
+    """What ``_binding`` reads, where all lengths are of one octet, as they mostly are; else None.
+
+    A poll spends its time here, so that it is written out.
+    """
+    stop = at + 2 + data[at + 1] if at + 4 < end else end + 1
+    if stop > end or data[at] != SEQUENCE or data[at + 1] > 0x7F or data[at + 2] != OBJECT_IDENTIFIER:
+        return None
+    value = at + 4 + data[at + 3]
+    if data[at + 3] > 0x7F or value + 2 > stop or value + 2 + data[value + 1] != stop:
+        return None
+    return data[value], data[at + 4 : value], data[value + 2 : stop], stop
+
+
+def _binding(data: bytes, at: int, end: int) -> tuple[int, bytes, bytes, int]:
+    """Tag of the value, content octets of the name and of the value, and where the binding ends."""
+    begin, stop = read_tagged(data, at, end, SEQUENCE)
+    name, name_end = read_tagged(data, begin, stop, OBJECT_IDENTIFIER)
+    tag, value, value_end = read_element(data, name_end, stop)
+    return tag, data[name:name_end], data[value:value_end], stop
 
 
 def opaque_type(content: bytes) -> str:
