@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DURATION ?=
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check format lock bench-chain bench-commits bench-machine bench-snmp clean
+.PHONY: demo test check format lock bench-chain bench-commits bench-machine bench-snmp bench-mqtt clean
 
 $(STAMP): requirements.lock pyproject.toml
 ifdef UV
@@ -50,6 +50,9 @@ bench-machine: $(STAMP)  ## 1.4 million machine states from a sender to silver; 
 
 bench-snmp: $(STAMP)  ## SNMP polls beside snmpbulkwalk and pysnmp, and of 3,000 targets
 	@$(PYTHON) -m benchmarks.snmp
+
+bench-mqtt: $(STAMP)  ## The MQTT collector beside mosquitto_sub; MESSAGES=100000 for a short one
+	@$(PYTHON) -m benchmarks.mqtt $(if $(MESSAGES),--messages $(MESSAGES))
 
 clean:
 	rm -rf $(VENV) build *.egg-info
