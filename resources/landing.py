@@ -104,6 +104,7 @@ class LandingStream:
         """
         if not records:
             return
+        self._check_capacity()
         columns = zip(*records, strict=True)
         arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
         self.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))

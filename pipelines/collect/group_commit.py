@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 OnDurable = Callable[[], None]
 
+_GROUP_BYTES = 16 * 2**20
+
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
@@ -123,25 +125,29 @@ class GroupCommit:
 
     async def _commit_and_seal(self) -> None:
         async with self._turn:
-            failure = None
-            try:
-                await self._commit()
-            except SourceUnavailableError as error:
-                failure = error
-            try:
-                # Also while landing is full: only sealed segments are processed and removed.
-                if self._stream.is_due():
-                    await asyncio.to_thread(self._stream.seal)
-            except SourceUnavailableError as error:
-                failure = failure or error
+            failure, upto = None, self.received
+            while True:
+                try:
+                    await self._commit()
+                except SourceUnavailableError as error:
+                    failure = error
+                try:
+                    # Also while landing is full: only sealed segments are processed and removed.
+                    if self._stream.is_due():
+                        await asyncio.to_thread(self._stream.seal)
+                except SourceUnavailableError as error:
+                    failure = failure or error
+                if failure or self.durable >= upto:
+                    break
             self._note_failure(failure)
 
     async def _commit(self) -> None:
-        """Writes what is pending; what cannot be written stays before what came meanwhile."""
-        records, tellers, size = self._records, self._tellers, self._pending_bytes
+        """Writes the first that are pending; what cannot be written stays before what came meanwhile."""
+        count, size = self._group()
+        records, tellers = self._records[:count], self._tellers[:count]
         if not records:
             return
-        self._records, self._tellers = [], []
+        self._records, self._tellers = self._records[count:], self._tellers[count:]
         try:
             await asyncio.to_thread(self._stream.write, records)
         except BaseException:
@@ -152,6 +158,16 @@ class GroupCommit:
         for tell in tellers:
             if tell:
                 tell()
+
+    def _group(self) -> tuple[int, int]:
+        """How many records are written together, and their bytes: writing copies them several times in memory."""
+        if self._widest is None or self._pending_bytes <= _GROUP_BYTES:
+            return len(self._records), self._pending_bytes
+        count = size = 0
+        while size < _GROUP_BYTES:
+            size += len(self._records[count][self._widest])
+            count += 1
+        return count, size
 
     def _note_failure(self, failure: SourceUnavailableError | None) -> None:
         if failure and type(failure) is not type(self._failure):

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pipelines.collect import mqtt, snmp, snmp_polls
 from pipelines.collect.group_commit import GroupCommit
 from pipelines.config import Config
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, SecchiError
 from resources.landing import LandingLimits, LandingStream
 
 logger = logging.getLogger(__name__)
@@ -128,11 +128,15 @@ def _sole_collector(lakehouse: Path) -> Iterator[None]:
 
 async def _supervise(name: str, run: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
     """Runs ``run`` until it returns; one that fails is started again with back-off, apart from all others."""
-    pause = _RESTART_MIN
+    pause, reported = _RESTART_MIN, ""
     while not stop.is_set():
         began = time.monotonic()
         try:
             return await run()
+        except SecchiError as error:
+            if str(error) != reported:
+                logger.error("%s: %s; it is tried again", name, error)
+            reported = str(error)
         except Exception:
             # The process boundary: a fault in one collector does not end the others.
             if time.monotonic() - began > _RESTART_MAX:
@@ -183,13 +187,12 @@ def _wanted(config: Config) -> Iterator[_Wanted]:
 
 @dataclass
 class _Running:
-    """A collector, and the task that keeps it running until its own ``stop``."""
+    """A collector, and the task that keeps it running until its own ``stop``; none while it cannot be made."""
 
     wanted: _Wanted
-    collector: _Collector
+    collector: _Collector | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-    is_used: bool = False
 
     async def end(self) -> None:
         """Lets it bring what came to an end."""
@@ -209,10 +212,8 @@ class _Collectors:
         self._landings: dict[str, GroupCommit] = {}
         self._serving: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
-        self._running = {wanted.name: self._prepare(wanted) for wanted in _wanted(config)}
-
-    def _prepare(self, wanted: _Wanted) -> _Running:
-        return _Running(wanted, self._make(wanted))
+        self._never = asyncio.Event()
+        self._running = {wanted.name: _Running(wanted) for wanted in _wanted(config)}
 
     def _make(self, wanted: _Wanted) -> _Collector:
         return wanted.make(wanted.section, *(self._landing(landed) for landed in wanted.landed))
@@ -232,12 +233,10 @@ class _Collectors:
 
     async def run(self, stop: asyncio.Event, reload: Reload | None) -> None:
         """Runs until ``stop``, and a moment longer to bring what came to an end."""
-        never = asyncio.Event()
-        self._serve("status file", self._keep_status, never)
-        self._serve_landings(never)
         for running in self._running.values():
             self._start(running)
-        reloading = asyncio.create_task(self._keep_reloading(reload, never)) if reload else None
+        self._serve("status file", self._keep_status)
+        reloading = asyncio.create_task(self._keep_reloading(reload)) if reload else None
         try:
             await stop.wait()
             async with self._changing:
@@ -253,37 +252,33 @@ class _Collectors:
                 await landing.aclose()
             self._write_status(self._status())
 
-    def _serve(self, name: str, run: Callable[[], Awaitable[None]], never: asyncio.Event) -> None:
-        self._serving.append(asyncio.create_task(_supervise(name, run, never), name=name))
+    def _serve(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        self._serving.append(asyncio.create_task(_supervise(name, run, self._never), name=name))
 
-    def _serve_landings(self, never: asyncio.Event) -> None:
+    def _serve_landings(self) -> None:
         """Starts the group commits of the sources that have none running."""
         served = {task.get_name() for task in self._serving}
         for source, landing in self._landings.items():
             if (name := f"landing of {source}") not in served:
-                self._serve(name, landing.run, never)
+                self._serve(name, landing.run)
 
     def _start(self, running: _Running) -> None:
         run = partial(self._run_collector, running)
         running.task = asyncio.create_task(_supervise(running.wanted.name, run, running.stop))
 
     async def _run_collector(self, running: _Running) -> None:
-        if running.is_used:
-            # What is left of one that failed is not known.
-            running.collector = self._make(running.wanted)
-        running.is_used = True
+        # What is left of one that failed is not known.
+        running.collector = self._make(running.wanted)
+        self._serve_landings()
         await running.collector.run(running.stop)
 
-    async def _keep_reloading(self, reload: Reload, never: asyncio.Event) -> None:
+    async def _keep_reloading(self, reload: Reload) -> None:
         while True:
             config = await reload.next()
             async with self._changing:
-                try:
-                    await self._take_over(config, never)
-                except ConfigurationError as error:
-                    logger.error("the configuration was taken over in part: %s", error)
+                await self._take_over(config)
 
-    async def _take_over(self, config: Config, never: asyncio.Event) -> None:
+    async def _take_over(self, config: Config) -> None:
         """Starts, changes and ends collectors until they are those of ``config``; the others do not notice."""
         if (config.lakehouse, config.landing) != (self._config.lakehouse, self._config.landing):
             logger.warning("a change of [lakehouse] or [landing] takes effect when the collectors are started again")
@@ -294,21 +289,21 @@ class _Collectors:
             logger.info("%s: ended, it is no longer in the configuration", name)
         for name, each in wanted.items():
             await self._change(self._running.get(name), each)
-            self._serve_landings(never)
         logger.info("the configuration was taken over")
 
     async def _change(self, running: _Running | None, wanted: _Wanted) -> None:
         if running:
-            if await running.collector.reload(wanted.section):
+            if running.collector and await running.collector.reload(wanted.section):
                 running.wanted = wanted
                 return
             await running.end()
-        self._running[wanted.name] = self._prepare(wanted)
+        self._running[wanted.name] = _Running(wanted)
         self._start(self._running[wanted.name])
         logger.info("%s: %s", wanted.name, "started again with its changed configuration" if running else "started")
 
     def _status(self) -> dict[str, Any]:
-        collectors = {name: running.collector.status() for name, running in self._running.items()}
+        made = {name: running.collector for name, running in self._running.items() if running.collector}
+        collectors = {name: collector.status() for name, collector in made.items()}
         return {
             "pid": os.getpid(),
             "started_at": self._started_at.isoformat(),

@@ -18,7 +18,7 @@ from pipelines.collect.runner import _supervise, collect, status_path
 from pipelines.config import Config, LakehouseConfig, parse_config
 from pipelines.settings.mqtt import MqttBroker
 from resources.errors import ConfigurationError
-from resources.landing import read_segment, recover_streams, sealed_segments
+from resources.landing import read_segment, recover_streams, remove_segment, sealed_segments
 from tests.collect.mosquitto import mosquitto, publish
 from tests.services import free_port
 
@@ -230,3 +230,76 @@ def test_sighup_takes_the_configuration_anew_and_a_broken_one_changes_nothing(tm
             wait_until(lambda: status_of(tmp_path)["landing"][SOURCE]["durable"] == 1)
             process.terminate()
             assert process.wait(5) == 0
+
+
+def test_a_source_that_cannot_land_is_one_line_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    (landing / "snmp_varbinds").write_text("in the way")  # refuses also root, whom a read-only folder lets in
+
+    async def scenario(port: int) -> None:
+        document = {
+            "lakehouse": {"path": str(tmp_path)},
+            "mqtt": [{"name": "factory", "port": port, "topics": ["test/#"]}],
+            "snmp": {
+                "modules": {"system": {"get": ["1.3.6.1.2.1.1.3.0"]}},
+                "targets": [{"host": "127.0.0.1", "port": free_port(), "modules": ["system"], "timeout": 0.1}],
+            },
+        }
+        stop = asyncio.Event()
+        running = asyncio.create_task(collect(parse_config(document), stop))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(publish, port, [b"a"])
+        await asyncio.sleep(3)
+        assert [r.message for r in caplog.records if r.levelname == "ERROR"] == [
+            f"snmp collector: lakehouse.path: cannot write {landing}/snmp_varbinds: Not a directory; it is tried again"
+        ]
+        (landing / "snmp_varbinds").unlink()
+        async with asyncio.timeout(20):
+            while not (landing / "snmp_varbinds").is_dir():
+                await asyncio.sleep(0.1)
+        stop.set()
+        await running
+
+    with mosquitto(tmp_path / "broker") as broker, caplog.at_level(logging.ERROR):
+        asyncio.run(scenario(broker.port))
+    assert landed(landing) == [b"a"]
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process ever held (proc(5), VmHWM)."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def test_large_messages_do_not_exceed_the_bound_of_memory(tmp_path: Path) -> None:
+    """docs/mqtt.md states the bound: what may be pending, and the copies of what is being written."""
+    count, size = 1000, 256 * 1024
+    landing = tmp_path / "data" / "landing"
+
+    def durable() -> int:
+        return int(status_of(tmp_path)["landing"][SOURCE]["durable"])
+
+    with mosquitto(tmp_path / "broker") as broker:
+        config = write_config(tmp_path, broker.port)
+        config.write_text(config.read_text() + '[landing]\ncapacity_bytes = "64 MiB"\n')
+        with collectors(config) as process:
+            wait_until(lambda: is_connected(tmp_path, process))
+            at_rest = peak_bytes(process.pid)
+            publish(broker.port, (b"%08d" % n + bytes(size - 8) for n in range(count)))
+            wait_until(lambda: not status_of(tmp_path)["landing"][SOURCE]["writable"])
+            assert 0 < durable() < count
+            numbers: set[bytes] = set()
+            deadline = time.monotonic() + 60
+            while len(numbers) < count:
+                assert time.monotonic() < deadline
+                for segment in sealed_segments(landing, SOURCE):
+                    numbers |= {bytes(p[:8]) for p in read_segment(segment.path)[0]["payload"].to_pylist()}
+                    remove_segment(segment)
+                time.sleep(0.05)
+            used = peak_bytes(process.pid) - at_rest
+            process.terminate()
+            assert process.wait(10) == 0
+    assert used <= 192 * 2**20, f"{used / 2**20:.0f} MiB"
