@@ -1,31 +1,34 @@
 """Declared calculations: a ``[[calculation]]`` of TOML becomes a gold table like one that is written in Python."""
 
+import hashlib
 import importlib.util
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any
 
 import duckdb
 import polars as pl
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from assets.expressions import POSITION, Expression, nearest, open_sandbox, parse_expression
-from assets.table import MINUTE, UTC_TIME, Column, Table, Window, column, declare
-from resources.durations import Duration, spelled
+from assets.aggregation import Aggregate, Aggregation, UserFunction, Windowed
+from assets.expressions import Expression, nearest, open_sandbox, parse_expression
+from assets.table import MINUTE, UTC_TIME, Column, Table, column, declare
+from assets.windowing import END, GROUP, HELD, POSITION, SECONDS, START, Windowing
+from resources.durations import Duration
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
 from resources.strict_model import StrictModel, first_mistake, shortened, shown
 
-START, END = "window_start", "window_end"
-_GROUP, _SERIES = "__group", "__series"
 _LANDING_ORDER = ("stream", "sequence", "row")
 # Columns that change when a row is written again: a calculation over them would never come to rest.
-_UNSTABLE = frozenset({"batch_id", "is_final", "revision", "corrected_at"})
-_RESERVED = _UNSTABLE | {START, END}
+_UNSTABLE = frozenset({"batch_id", "is_final", "revision", "corrected_at", "is_retracted"})
+_RESERVED = _UNSTABLE | {START, END, UserFunction.VERSION}
 _STORED_TYPES: dict[str, pl.DataType] = {
     "BOOLEAN": pl.Boolean(),
     "INTEGER": pl.Int32(),
@@ -35,6 +38,7 @@ _STORED_TYPES: dict[str, pl.DataType] = {
     "VARCHAR": pl.String(),
     "DATE": pl.Date(),
     "TIMESTAMP WITH TIME ZONE": UTC_TIME,
+    "BIGINT[]": pl.List(pl.Int64()),
 }
 # A sum of integers is as wide as all of them need; where that does not fit, a float that is near is better than a batch
 # that fails. Who wants an integer writes cast(sum(x) as bigint).
@@ -54,28 +58,10 @@ _REASON_CHARACTERS = 300
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 
 
-def _positive(value: timedelta) -> timedelta:
-    if value < timedelta(milliseconds=1):
-        raise ValueError(f"must be at least 1 ms, got {value.total_seconds():g} s")
-    return value
-
-
 def _not_negative(value: timedelta) -> timedelta:
     if value < timedelta(0):
         raise ValueError(f"must not be negative, got {value.total_seconds():g} s")
     return value
-
-
-class _Windowing(StrictModel):
-    kind: Literal["tumbling"]
-    size: Annotated[Duration, AfterValidator(_positive)]
-
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _available(cls, value: Any) -> Any:
-        if value in ("sliding", "session"):
-            raise ValueError(f"is not available yet: must be 'tumbling', got {shown(value)}")
-        return value
 
 
 class _Definition(StrictModel):
@@ -86,92 +72,31 @@ class _Definition(StrictModel):
     source: Annotated[str, Field(alias="from")]
     where: str | None = None
     by: Annotated[list[str], Field(min_length=1)]
-    window: _Windowing
+    window: Windowing
     lateness: Annotated[Duration, AfterValidator(_not_negative)] = timedelta(0)
-    aggregate: Annotated[dict[_Name, str], Field(min_length=1)]
+    aggregate: Annotated[dict[_Name, str], Field(min_length=1)] | None = None
+    function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    columns: Annotated[dict[_Name, str], Field(min_length=1)] | None = None
 
-    @field_validator("aggregate")
+    @field_validator("aggregate", "columns")
     @classmethod
     def _free_names(cls, value: dict[str, str]) -> dict[str, str]:
         if taken := sorted(_RESERVED & value.keys()):
             raise ValueError(f"may not be named {taken[0]!r}; every window has a column of that name")
         return value
 
+    @model_validator(mode="after")
+    def _computes_something(self) -> "_Definition":
+        if (self.aggregate is None) == (self.function is None):
+            raise ValueError("aggregate is missing; it, or function and columns, say what is computed (not both)")
+        if (self.function is None) != (self.columns is None):
+            raise ValueError("columns must say what function returns: {name = 'DOUBLE'}; the two come together")
+        return self
+
 
 def _described(wanted: _Definition) -> str:
     rows = f"of `{wanted.source}`" + (f" where {wanted.where}" if wanted.where else "")
-    return f"One row a series ({', '.join(wanted.by)}) and window of {spelled(wanted.window.size)}, {rows}."
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """One computed column: its name, its expression, and the type in which it is stored (DuckDB's name for it)."""
-
-    name: str
-    expression: Expression
-    stored_as: str
-
-
-@dataclass(frozen=True)
-class Aggregation:
-    """The function of a calculation: rows of the source in, one row a series and window out.
-
-    Callable, and picklable so that it can be sent to a worker.
-
-    Attributes:
-        by: columns of the source that name a series.
-        time: the source's column of event time.
-        order: columns that order the rows of a series totally, ``time`` first.
-        every: size of a window; windows are aligned to 1970-01-01 UTC.
-        where: condition on rows of the source.
-        aggregates: the computed columns.
-    """
-
-    by: tuple[str, ...]
-    time: str
-    order: tuple[str, ...]
-    every: timedelta
-    where: Expression | None
-    aggregates: tuple[Aggregate, ...]
-
-    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Returns by, window_start, window_end and the aggregates, sorted by series and start."""
-        windows, grouped = self._group(rows)
-        with open_sandbox() as connection:
-            connection.register("input", grouped.to_arrow(compat_level=pl.CompatLevel.newest()))
-            computed = pl.DataFrame(connection.sql(self.query).to_arrow_table())
-        # A window of which `where` leaves no row has no group there.
-        return windows[computed[_GROUP]].hstack(computed.drop(_GROUP))
-
-    @property
-    def query(self) -> str:
-        """The query over ``input``, whose rows are numbered by group and position."""
-        columns = (f'CAST({a.expression.sql} AS {a.stored_as}) AS "{a.name}"' for a in self.aggregates)
-        condition = f" WHERE {self.where.sql}" if self.where else ""
-        return f"SELECT {_GROUP}, {', '.join(columns)} FROM input{condition} GROUP BY {_GROUP} ORDER BY {_GROUP}"
-
-    def _group(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The windows of the rows, and the rows in their total order, each with the number of its window."""
-        expressions = (*(a.expression for a in self.aggregates), *([self.where] if self.where else []))
-        read = dict.fromkeys(name for expression in expressions for name in expression.columns)
-        # One number for all columns of the series: sorting by it takes half the time.
-        series = rows.select(self.by).unique().sort(self.by).with_row_index(_SERIES)
-        start = pl.col(self.time).dt.truncate(f"{self.every // timedelta(microseconds=1)}us")
-        ordered = (
-            rows.select(*dict.fromkeys([*self.by, *self.order, *read]))
-            .join(series, on=list(self.by), how="left", nulls_equal=True)
-            .select(_SERIES, *dict.fromkeys([*self.order, *read]))
-            .sort(_SERIES, *self.order)
-            .with_columns(start.alias(START))
-            .with_columns(pl.struct(_SERIES, START).rle_id().alias(_GROUP))
-        )
-        firsts = ordered.filter(pl.col(_GROUP).ne_missing(pl.col(_GROUP).shift(1)))
-        windows = (
-            series[firsts[_SERIES]]
-            .select(self.by)
-            .hstack(firsts.select(START, (pl.col(START) + self.every).alias(END)))
-        )
-        return windows, ordered.select(_GROUP, *read).with_row_index(POSITION)
+    return f"One row a series ({', '.join(wanted.by)}) and {wanted.window}.\n\nSource: rows {rows}."
 
 
 def _validated(definition: Mapping[str, Any], source: str) -> _Definition:
@@ -199,8 +124,9 @@ def _checked_by(wanted: _Definition, upstream: Table, names: list[str], place: s
     if missing := [name for name in upstream.sender if name not in wanted.by]:
         why = f"which tells senders of {upstream.identifier} apart: its sender's time decides when a window is final"
         raise ConfigurationError(f"{place}: by must name {missing[0]!r}, {why}; got {shown(wanted.by)}")
-    if taken := wanted.aggregate.keys() & {*wanted.by}:
-        raise ConfigurationError(f"{place}: aggregate.{min(taken)} has the name of a column in by; choose another")
+    key, computed = ("aggregate", wanted.aggregate) if wanted.aggregate else ("columns", wanted.columns or {})
+    if taken := computed.keys() & {*wanted.by}:
+        raise ConfigurationError(f"{place}: {key}.{min(taken)} has the name of a column in by; choose another")
     return tuple(dict.fromkeys(wanted.by))
 
 
@@ -209,7 +135,8 @@ class _Binder:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, upstream: Table, names: list[str]) -> None:
         self._connection, self._names = connection, names
-        schema = {**upstream.schema, _GROUP: pl.UInt32(), POSITION: pl.UInt32()}
+        derived = {GROUP: pl.UInt32(), POSITION: pl.UInt32(), SECONDS: pl.Float64(), HELD: pl.Int64()}
+        schema = {**upstream.schema, **derived}
         connection.register("input", pl.DataFrame(schema=schema).to_arrow())
 
     def _type(self, query: str, place: str) -> str:
@@ -227,22 +154,76 @@ class _Binder:
 
     def aggregate(self, name: str, text: str, place: str) -> Aggregate:
         parsed = parse_expression(self._connection, text, self._names, place)
-        found = self._type(f"SELECT {parsed.sql} FROM input GROUP BY {_GROUP}", place)
+        found = self._type(f"SELECT {parsed.sql} FROM input GROUP BY {GROUP}", place)
         stored_as = _CASTS.get(found.split("(")[0], found)
         if stored_as not in _STORED_TYPES:
             raise ConfigurationError(
-                f"{place} must give a number, text, boolean or time, got {shown(text)}, which is {found}"
+                f"{place} must give a number, text, boolean, time or histogram, got {shown(text)}, which is {found}"
             )
         return Aggregate(name, parsed, stored_as)
 
+    def stored(self, text: str, place: str) -> str:
+        """The type of a column that a function returns."""
+        try:
+            found = str(self._connection.sql(f"SELECT CAST(NULL AS {_type_name(text, place)})").types[0])
+        except duckdb.Error as error:
+            raise ConfigurationError(f"{place} must be a type, got {shown(text)}; {_one_of(text)}") from error
+        stored_as = _CASTS.get(found.split("(")[0], found)
+        if stored_as not in _STORED_TYPES:
+            raise ConfigurationError(f"{place} must be a type that is stored, got {shown(text)}; {_one_of(text)}")
+        return stored_as
 
-def _columns(
-    wanted: _Definition, upstream: Table, by: tuple[str, ...], where: Expression | None, aggregates: list[Aggregate]
+
+def _type_name(text: str, place: str) -> str:
+    if not re.fullmatch(r"[A-Za-z ]+(\[\])?", text):
+        raise ConfigurationError(f"{place} must be a type, got {shown(text)}; {_one_of(text)}")
+    return text
+
+
+def _one_of(text: str) -> str:
+    return nearest(text.upper(), list(_STORED_TYPES))
+
+
+def _computed_columns(
+    wanted: _Definition, upstream: Table, where: Expression | None, function: Windowed, types: Mapping[str, str]
 ) -> tuple[Column, ...]:
-    origin, declared = upstream.identifier, {c.name: c for c in upstream.columns}
-    time = f"{origin}.{upstream.time}"
+    origin = upstream.identifier
     condition = where.columns if where else ()
     limited = f" where {wanted.where}" if where else ""
+    time = f"{origin}.{upstream.time}"
+    if isinstance(function, UserFunction):
+        what, origins = (
+            f"Computed by `{wanted.function}`{limited}",
+            tuple(f"{origin}.{c.name}" for c in upstream.columns),
+        )
+        told = column(
+            UserFunction.VERSION, pl.String, "SHA-256 of the function's source, its first half", required=True
+        )
+        return (*(column(n, _STORED_TYPES[t], what, lineage=origins) for n, t in types.items()), told)
+    assert isinstance(function, Aggregation) and wanted.aggregate is not None
+    return tuple(
+        column(
+            a.name,
+            _STORED_TYPES[a.stored_as],
+            f"`{wanted.aggregate[a.name]}`{limited}",
+            required=a.expression.never_null,
+            lineage=tuple(
+                dict.fromkeys(
+                    [
+                        *(f"{origin}.{n}" for n in (*a.expression.columns, *condition)),
+                        *([time] if a.expression.derived & {SECONDS, HELD} else []),
+                    ]
+                )
+            )
+            or time,
+        )
+        for a in function.aggregates
+    )
+
+
+def _columns(upstream: Table, by: tuple[str, ...], computed: tuple[Column, ...]) -> tuple[Column, ...]:
+    origin, declared = upstream.identifier, {c.name: c for c in upstream.columns}
+    time = f"{origin}.{upstream.time}"
     return (
         *(replace(declared[name], lineage=(f"{origin}.{name}",)) for name in by),
         column(
@@ -251,16 +232,7 @@ def _columns(
         column(
             END, UTC_TIME, "End of the window, UTC; rows at it do not belong to the window", required=True, lineage=time
         ),
-        *(
-            column(
-                a.name,
-                _STORED_TYPES[a.stored_as],
-                f"`{wanted.aggregate[a.name]}`{limited}",
-                required=a.expression.never_null,
-                lineage=tuple(f"{origin}.{n}" for n in dict.fromkeys((*a.expression.columns, *condition))) or time,
-            )
-            for a in aggregates
-        ),
+        *computed,
     )
 
 
@@ -273,11 +245,40 @@ def _total_order(upstream: Table, by: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([time, *places, *(name for name in upstream.key if name not in by)]))
 
 
+def _function(
+    wanted: _Definition, upstream: Table, by: tuple[str, ...], names: list[str], place: str, folder: Path
+) -> tuple[Windowed, dict[str, str]]:
+    """What computes the table, and the stored types of its columns."""
+    shape = (by, str(upstream.time), _total_order(upstream, by), wanted.window)
+    with open_sandbox() as connection:
+        binder = _Binder(connection, upstream, names)
+        where = binder.condition(wanted.where, f"{place}: where") if wanted.where else None
+        if wanted.aggregate:
+            found = [binder.aggregate(n, t, f"{place}: aggregate.{n}") for n, t in wanted.aggregate.items()]
+            return Aggregation(*shape, where, tuple(found)), {a.name: a.stored_as for a in found}
+        types = {n: binder.stored(t, f"{place}: columns.{n}") for n, t in (wanted.columns or {}).items()}
+    module, _, name = str(wanted.function).partition(":")
+    function = UserFunction(*shape, where, f"gold.{wanted.name}", module, name, str(folder), tuple(types))
+    try:
+        function.load()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from error
+    return function, types
+
+
+def _fingerprint(function: Windowed) -> str:
+    """Changes when the same rows may give another result."""
+    version = function.version if isinstance(function, UserFunction) else ""
+    told = repr(replace(function, folder="")) if isinstance(function, UserFunction) else repr(function)
+    told = re.sub(r"frozenset\(\{(.*?)\}\)", lambda found: " ".join(sorted(found[1].split(", "))), told)
+    return hashlib.sha256(f"{told} {version}".encode()).hexdigest()[:32]
+
+
 def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], source: str) -> Table:
     """Builds the gold table that a ``[[calculation]]`` of the file ``source`` declares over one of ``tables``.
 
     Expressions are SQL in DuckDB's dialect (see ``assets.expressions``). The table's function takes rows of the source
-    table in any order; the same rows give the same bits. Windows are aligned to 1970-01-01 UTC.
+    table in any order; the same rows give the same bits. Modules of functions are looked for beside ``source``, too.
 
     Raises:
         ConfigurationError: one line naming file, calculation, key, value and what is accepted.
@@ -287,26 +288,23 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
     upstream = _upstream(wanted, tables, place)
     names = [c.name for c in upstream.columns if c.name not in _UNSTABLE]
     by = _checked_by(wanted, upstream, names, place)
-    with open_sandbox() as connection:
-        binder = _Binder(connection, upstream, names)
-        where = binder.condition(wanted.where, f"{place}: where") if wanted.where else None
-        aggregates = [binder.aggregate(n, t, f"{place}: aggregate.{n}") for n, t in wanted.aggregate.items()]
-    size = wanted.window.size
-    order = _total_order(upstream, by)
+    function, types = _function(wanted, upstream, by, names, place, Path(source).absolute().parent)
+    window = wanted.window
     return declare(
         layer="gold",
         name=wanted.name,
         description=wanted.description or _described(wanted),
-        columns=_columns(wanted, upstream, by, where, aggregates),
+        columns=_columns(upstream, by, _computed_columns(wanted, upstream, function.where, function, types)),
         key=(*by, START),
         inputs=(upstream,),
-        function=Aggregation(by, str(upstream.time), order, size, where, tuple(aggregates)),
+        function=function,
         series=by,
         time=START,
-        window=Window(size=size, lateness=wanted.lateness),
-        partitions=(Partition(START, "hour" if size <= MINUTE else "day"),),
-        kinds=("iceberg", "gold", "duckdb"),
-        freshness=timedelta(minutes=5) + size + wanted.lateness,
+        window=window.reach(wanted.lateness),
+        partitions=(Partition(START, "hour" if window.slide_or_size <= MINUTE else "day"),),
+        kinds=("iceberg", "gold", "duckdb" if wanted.aggregate else "python"),
+        freshness=timedelta(minutes=5) + window.length + wanted.lateness,
+        definition=_fingerprint(function),
     )
 
 

@@ -14,11 +14,9 @@ from typing import Any
 
 import duckdb
 
+from assets.windowing import HELD, POSITION, SECONDS
 from resources.errors import ConfigurationError
 from resources.strict_model import shortened, shown
-
-POSITION = "__position"
-"""Column that numbers the rows in their total order."""
 
 _CLASSES = frozenset(
     {"BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "OPERATOR", "TYPE"}
@@ -42,6 +40,34 @@ _ORDERED_FUNCTIONS = frozenset(
 )
 _RENAMED_FUNCTIONS = {"quantile": "quantile_cont"}
 _COUNTS = frozenset({"count", "count_star"})
+_OURS = {
+    "delta": ("x, p", "arg_max(x, p) - arg_min(x, p)", (POSITION,)),
+    "rate": (
+        "x, p, s",
+        "(arg_max(x, p) - arg_min(x, p)) / nullif(max(s) FILTER (x IS NOT NULL) - min(s) FILTER (x IS NOT NULL), 0)",
+        (POSITION, SECONDS),
+    ),
+    "slope": ("x, s", "regr_slope(x, s)", (SECONDS,)),
+    "time_weighted_mean": (
+        "x, h",
+        "coalesce(sum(CAST(x AS DOUBLE) * h) / nullif(sum(h) FILTER (x IS NOT NULL), 0), avg(x))",
+        (HELD,),
+    ),
+    "share_of_time": (
+        "x, h",
+        "coalesce(sum(if(x, h, 0)) / nullif(sum(h) FILTER (x IS NOT NULL), 0), avg(CAST(x AS DOUBLE)))",
+        (HELD,),
+    ),
+    "histogram": (
+        "x, b",
+        "CAST(map_values(histogram(CAST(x AS DOUBLE), list_append(CAST(b AS DOUBLE[]), CAST('infinity' AS DOUBLE))))"
+        " AS BIGINT[])",
+        (),
+    ),
+}
+"""Aggregates that DuckDB has not: parameters, body, and the derived columns that are given behind the user's."""
+
+_PREFIX = "__secchi_"
 
 
 @dataclass(frozen=True)
@@ -52,11 +78,13 @@ class Expression:
         sql: what DuckDB is given.
         columns: the columns that it reads, as declared, each once.
         never_null: whether it is a plain count.
+        derived: the derived columns that it needs (see ``assets.windowing``).
     """
 
     sql: str
     columns: tuple[str, ...] = ()
     never_null: bool = False
+    derived: frozenset[str] = frozenset()
 
 
 def open_sandbox() -> duckdb.DuckDBPyConnection:
@@ -70,6 +98,8 @@ def open_sandbox() -> duckdb.DuckDBPyConnection:
         }
     )
     connection.execute("SET TimeZone = 'UTC'")
+    for name, (parameters, body, _) in _OURS.items():
+        connection.execute(f"CREATE TEMP MACRO {_PREFIX}{name}({parameters}) AS {body}")
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -136,24 +166,52 @@ def _column(node: dict[str, Any], names: Sequence[str], place: str) -> str:
     raise ConfigurationError(f"{place} names {shown(written)}, which is no column: {nearest(written, names)}")
 
 
-def _order_by_position(function: dict[str, Any]) -> None:
-    reference = {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [POSITION]}
-    order = {"type": "ORDER_DEFAULT", "null_order": "ORDER_DEFAULT", "expression": reference}
-    function["order_bys"]["orders"].append(order)
+def _reference(name: str) -> dict[str, Any]:
+    return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [name]}
 
 
-def _rewrite(function: dict[str, Any], place: str) -> None:
+def _rename(function: dict[str, Any], name: str) -> None:
+    function["function_name"] = name
+    function["qualified_name"] = {"path": [name]}
+
+
+def _call_ours(function: dict[str, Any], place: str) -> frozenset[str]:
+    """Makes a call of one of ``_OURS`` out of what the user wrote; returns the derived columns that it needs."""
     name = function["function_name"]
+    parameters, _, derived = _OURS[name]
+    wanted = len(parameters.split(",")) - len(derived)
+    if len(function["arguments"]) != wanted:
+        shown = {"histogram": "a value and a list of upper bounds", "share_of_time": "a condition"}.get(name, "a value")
+        raise ConfigurationError(f"{place}: {name} takes {shown}, got {len(function['arguments'])} arguments")
+    if function["distinct"] or function["filter"] or function["order_bys"]["orders"]:
+        raise ConfigurationError(f"{place}: {name} takes no DISTINCT, FILTER or ORDER BY; write a CASE as its argument")
+    function["arguments"] += ({"name": "", "expression": _reference(column)} for column in derived)
+    _rename(function, f"{_PREFIX}{name}")
+    return frozenset(derived)
+
+
+def _rewrite(function: dict[str, Any], place: str) -> frozenset[str]:
+    """Checks a function and gives it its order; returns the derived columns that it needs."""
+    name = function["function_name"]
+    if name in _OURS and not function["schema"] and not function["catalog"]:
+        return _call_ours(function, place)
     if function["schema"] or function["catalog"] or name not in _pure_functions():
         what = "is unknown, or its result does not depend on its arguments alone"
-        raise ConfigurationError(f"{place} uses the function {shown(name)}, which {what}")
+        raise ConfigurationError(f"{place} uses the function {shown(name)}, which {what}{_meant(name)}")
     if name in _RENAMED_FUNCTIONS:
-        function["function_name"] = _RENAMED_FUNCTIONS[name]
-        function["qualified_name"] = {"path": [_RENAMED_FUNCTIONS[name]]}
+        _rename(function, _RENAMED_FUNCTIONS[name])
     if name in _ORDERED_FUNCTIONS and not function["distinct"]:
-        _order_by_position(function)
-    elif name in _ORDERED_FUNCTIONS and not function["order_bys"]["orders"]:
+        order = {"type": "ORDER_DEFAULT", "null_order": "ORDER_DEFAULT", "expression": _reference(POSITION)}
+        function["order_bys"]["orders"].append(order)
+        return frozenset({POSITION})
+    if name in _ORDERED_FUNCTIONS and not function["order_bys"]["orders"]:
         raise ConfigurationError(f"{place} must give {name}(DISTINCT ...) an order: write ORDER BY behind its argument")
+    return frozenset()
+
+
+def _meant(name: str) -> str:
+    close = get_close_matches(name, sorted(_pure_functions() | _OURS.keys()), n=1)
+    return f"; did you mean {close[0]!r}?" if close and close[0] != name else ""
 
 
 def _to_sql(connection: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
@@ -166,7 +224,8 @@ def _to_sql(connection: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
 def parse_expression(connection: duckdb.DuckDBPyConnection, text: str, names: Sequence[str], place: str) -> Expression:
     """Checks an expression over the columns ``names``; ``place`` starts the messages.
 
-    ``quantile`` means ``quantile_cont``. Functions that depend on the order of rows (``first``, ``last``, ``list``)
+    ``quantile`` means ``quantile_cont``; ``delta``, ``rate``, ``slope``, ``time_weighted_mean``, ``share_of_time`` and
+    ``histogram(value, bounds)`` are ours. Functions that depend on the order of rows (``first``, ``last``, ``list``)
     take them in the order that the expression gives, and where it gives none or leaves a tie, in their total order.
 
     Raises:
@@ -174,6 +233,7 @@ def parse_expression(connection: duckdb.DuckDBPyConnection, text: str, names: Se
     """
     tree = _only_expression(connection, text, place)
     columns: dict[str, None] = {}
+    derived: set[str] = set()
     for node in list(_nodes(tree)):
         kind = node["class"]
         if kind not in _CLASSES:
@@ -182,7 +242,10 @@ def parse_expression(connection: duckdb.DuckDBPyConnection, text: str, names: Se
                 f"{place} must be an expression over the table's columns, but has {what}: {shown(text)}"
             )
         if kind == "COLUMN_REF":
-            columns[_column(node, names, place)] = None
+            name = _column(node, names, place)
+            columns[name] = None
+            node["column_names"] = [name]
         elif kind == "FUNCTION":
-            _rewrite(node, place)
-    return Expression(_to_sql(connection, tree), tuple(columns), tree.get("function_name") in _COUNTS)
+            derived |= _rewrite(node, place)
+    is_count = tree.get("function_name") in _COUNTS
+    return Expression(_to_sql(connection, tree), tuple(columns), is_count, frozenset(derived))

@@ -64,17 +64,36 @@ class Outputs(NamedTuple):
 class Window:
     """How a table that is computed per series and time is kept right in any order of arrival.
 
-    An input row at t changes the rows of its series whose window meets [t - reach_back, t + reach_ahead]; to compute a
-    window, input from one reach before its start to one reach behind its end is read. ``lateness`` is how long a window
-    waits after its end has been passed by its sender's watermark before it is final. ``has_finality`` tables carry
-    ``is_final, revision, corrected_at``.
+    Windows of ``size`` start every ``slide`` (else every ``size``) from 1970 on. An input row at t changes the rows of
+    its series whose window meets [t - reach_back, t + reach_ahead]; to compute a window, input from one reach before
+    its start to one reach behind its end is read. With ``gap`` they are sessions, and ``size`` is the longest run of
+    rows that is one. With ``bound`` the rows are pairs of input rows at most that far apart, and time is the smaller of
+    their times. ``lateness`` is how long a window waits after its end (column ``window_end``) has been passed by its
+    sender's watermark before it is final. ``has_finality`` tables carry ``is_final, revision, corrected_at``.
     """
 
     size: timedelta
+    slide: timedelta | None = None
+    gap: timedelta | None = None
+    bound: timedelta | None = None
     reach_back: timedelta = timedelta(0)
     reach_ahead: timedelta = timedelta(0)
     lateness: timedelta = timedelta(0)
     has_finality: bool = True
+
+    @property
+    def before(self) -> timedelta:
+        """How far before a row's time its input may lie."""
+        if self.gap is not None:
+            return self.size + 2 * self.gap
+        return self.bound or self.reach_ahead
+
+    @property
+    def behind(self) -> timedelta:
+        """How far behind a row's time its input may lie."""
+        if self.gap is not None:
+            return 2 * self.size + 3 * self.gap
+        return 2 * self.bound if self.bound else self.size + self.reach_back
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,7 @@ class Table:
         references: tables given whole to the function, by keyword of their name.
         model: name of the anomaly model given to the function as ``model``; None for none.
         final_only: whether only final rows of the input are used.
+        definition: changes when the function would give another result for the same rows; the table is rebuilt then.
         function: the pure function, or None (bronze and side outputs have none).
     """
 
@@ -108,6 +128,7 @@ class Table:
     sender: tuple[str, ...] = ()
     window: Window | None = None
     final_only: bool = False
+    definition: str = ""
     partitions: tuple[Partition, ...] = ()
     sort: tuple[str, ...] = ()
     landing: pa.Schema | None = None
@@ -149,6 +170,12 @@ _FINALITY = (
     column("revision", pl.Int32, "How often the row changed after it was final", required=True, minimum=0),
     column("corrected_at", UTC_TIME, "When the last change after finality was made; null if there was none"),
 )
+_RETRACTED = column(
+    "is_retracted",
+    pl.Boolean,
+    "Whether the key is there no more (a session that was merged, say); views hide such rows",
+    required=True,
+)
 
 
 def _engine_columns(layer: Layer, window: Window | None, upstream: tuple[Table, ...]) -> tuple[Column, ...]:
@@ -160,8 +187,8 @@ def _engine_columns(layer: Layer, window: Window | None, upstream: tuple[Table, 
             *(replace(c, lineage=(f"{origin}.{c.name}",)) if origin else c for c in _POSITION),
             _BATCH,
         )
-    if window and window.has_finality:
-        return (*_FINALITY, _BATCH)
+    if window:
+        return (*(_FINALITY if window.has_finality else ()), _RETRACTED, _BATCH)
     return (_BATCH,)
 
 

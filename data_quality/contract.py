@@ -14,7 +14,7 @@ import polars as pl
 from resources.errors import SchemaMismatchError
 
 RECEIVED_AT = "received_at"
-SET_LATER = frozenset({"batch_id", "is_final", "revision", "corrected_at"})
+SET_LATER = frozenset({"batch_id", "is_final", "revision", "corrected_at", "is_retracted"})
 """Columns that the engine sets after the contract was applied."""
 
 _LONGEST_VALUE = 80

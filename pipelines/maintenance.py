@@ -18,6 +18,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from assets.table import Table
 from pipelines.context import Context
+from pipelines.gold_step import is_forgotten, passed_by_readers
 from pipelines.micro_batch import record_batches
 from pipelines.training import drop_old_models
 from resources.durable_io import local_path
@@ -83,7 +84,10 @@ def _record(context: Context) -> None:
 
 
 def compact(context: Context, table: Table) -> int:
-    """Merges small files within a partition, similar sizes first; rows keep their batch_id. Returns their number."""
+    """Merges small files within a partition, similar sizes first; rows keep their batch_id. Returns their number.
+
+    Retracted rows that every reader has passed are left out.
+    """
     context.lakehouse.table(table.stored, refresh=True)
     groups: dict[tuple[Any, ...], list[DataFile]] = defaultdict(list)
     for file in context.lakehouse.files(table.stored):
@@ -96,7 +100,8 @@ def compact(context: Context, table: Table) -> int:
         chosen = _similar(files)
         if len(chosen) < at_least:
             continue
-        rows = context.lakehouse.read_files(table.stored, chosen).sort(table.stored.sort)
+        rows = context.lakehouse.read_files(table.stored, chosen).filter(~is_forgotten(context, table))
+        rows = rows.sort(table.stored.sort)
         if context.lakehouse.rewrite(table.stored, chosen, context.lakehouse.write_sorted(table.stored, rows)):
             merged += len(chosen)
         context.lakehouse.table(table.stored, refresh=True)
@@ -122,20 +127,11 @@ def drop_old_rows(context: Context, table: Table) -> int:
     if keep is None or table.time is None:
         return 0
     iceberg = context.lakehouse.table(table.stored, refresh=True)
-    cutoff, passed = context.clock() - keep, _passed_by_readers(context, table)
+    cutoff, passed = context.clock() - keep, passed_by_readers(context, table)
     files = context.lakehouse.files(table.stored)
     limits = [(file, bounds(iceberg, file, table.time), bounds(iceberg, file, BATCH_ID)) for file in files]
     old = [file for file, times, batches in limits if times and batches and times[1] < cutoff and batches[1] <= passed]
     return len(old) if old and context.lakehouse.rewrite(table.stored, old, ()) else 0
-
-
-def _passed_by_readers(context: Context, table: Table) -> int:
-    markers = [
-        context.lakehouse.head(reader.stored).markers.get(reader.identifier, {}).get(table.identifier, 0)
-        for reader in context.tables.values()
-        if table.identifier in {i.identifier for i in reader.inputs}
-    ]
-    return min(markers, default=context.lakehouse.head(table.stored).batch_id)
 
 
 def expire(context: Context, table: Table) -> tuple[int, int]:

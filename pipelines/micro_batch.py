@@ -15,7 +15,8 @@ from assets.ops.requests import requests
 from assets.table import Table
 from pipelines.bronze_step import run_bronze
 from pipelines.context import Context, TableResult
-from pipelines.gold_step import due_windows, run_gold
+from pipelines.gold_plan import DEFINITION, due_windows
+from pipelines.gold_step import run_gold
 from pipelines.reference_step import run_reference
 from pipelines.silver_rebuild import is_rebuilding, run_silver_and_rebuild
 from resources.errors import CommitConflictError, SchemaMismatchError, SecchiError
@@ -150,6 +151,8 @@ def is_behind(context: Context) -> str | None:
             return f"{table.identifier} has not looked at the newest requests"
         if table.layer == "silver" and is_rebuilding(context, table, asked):
             return f"a rebuild of {table.identifier} is not done"
+        if marker and table.definition and marker.get(DEFINITION) != table.definition:
+            return f"the definition of {table.identifier} has changed"
         if table.layer == "gold" and not due_windows(context, table).is_empty():
             return f"windows of {table.identifier} are due"
     return None

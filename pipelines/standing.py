@@ -14,7 +14,7 @@ from assets.ops.requests import requests
 from assets.ops.watermarks import watermarks
 from assets.table import Table
 from pipelines.context import Context
-from pipelines.gold_step import due_windows
+from pipelines.gold_plan import due_windows
 from pipelines.micro_batch import streaming_tables
 from pipelines.printing import counted
 from resources.duckdb import stored_tables

@@ -153,7 +153,7 @@ class Views:
         files = _plan(found) if found and snapshot else []
         names = self._files.replace(table.identifier, found.io, files) if found else []
         source = self._scan(table, found, names) if found and names else self._nothing(table)
-        hidden = " WHERE NOT is_retracted" if "is_retracted" in table.schema else ""
+        hidden = " WHERE is_retracted IS NOT TRUE" if "is_retracted" in table.schema else ""
         columns = ", ".join(map(_quoted, table.schema))
         name = f"{_quoted(table.layer)}.{_quoted(table.name)}"
         self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM {source}{hidden}")

@@ -5,7 +5,8 @@
     ├── SourceUnavailableError  a broker, device, disk or catalog that does not answer; retried with back-off
     │   └── LandingFullError    landing reached its size cap or the disk is full; the collector stops acknowledging
     ├── SchemaMismatchError     a stored table differs from its declaration in a way that needs a decision
-    └── CommitConflictError     another committer moved the table; the plan is made again
+    ├── CommitConflictError     another committer moved the table; the plan is made again
+    └── TableFunctionError      a user's own function fails; its table backs off
 
 A record that cannot be used is no exception: it is a row of ``quarantine.records`` with a reason.
 """
@@ -47,3 +48,7 @@ class SchemaMismatchError(SecchiError):
 
 class CommitConflictError(SecchiError):
     """The table's marker is not where the plan found it; plan again."""
+
+
+class TableFunctionError(SecchiError):
+    """A function that a user wrote for a table fails; the table backs off, others go on."""

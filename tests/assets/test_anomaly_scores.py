@@ -7,7 +7,7 @@ import pytest
 
 from assets.calculation import built_in
 from assets.gold.anomaly_scores import anomaly_scores
-from data_quality.contract import apply_contract
+from data_quality.contract import SET_LATER, apply_contract
 from ml.isolation_forest import fit
 from resources.model_store import StoredModel, Training
 from tests.ml.windows import frame, simulated, window
@@ -32,7 +32,7 @@ def scored(model: StoredModel, windows: pl.DataFrame) -> pl.DataFrame:
 
 def test_output_is_what_is_declared(model):
     rows = scored(model, simulated(series=3, windows=20, seed=1))
-    assert dict(rows.schema) == {name: dtype for name, dtype in anomaly_scores.schema.items() if name != "batch_id"}
+    assert dict(rows.schema) == {name: dtype for name, dtype in anomaly_scores.schema.items() if name not in SET_LATER}
     good, violations = apply_contract(
         anomaly_scores, rows, skew=timedelta(minutes=5), earliest=datetime(2000, 1, 1, tzinfo=UTC)
     )

@@ -16,7 +16,11 @@ from assets.silver.snmp_samples import snmp_samples
 
 T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-COLUMNS = [n for n in interface_rates_1m.schema if n not in ("is_final", "revision", "corrected_at", "batch_id")]
+COLUMNS = [
+    n
+    for n in interface_rates_1m.schema
+    if n not in ("is_final", "revision", "corrected_at", "is_retracted", "batch_id")
+]
 Sample = tuple[float, str, int | str]
 
 

@@ -18,7 +18,7 @@ from resources.landing import LandingLimits, LandingStream
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SERIES = ["site_id", "device_id", "sensor_id", "unit"]
-NOT_COMPARED = ["is_final", "revision", "corrected_at", "batch_id"]
+NOT_COMPARED = ["is_final", "revision", "corrected_at", "is_retracted", "batch_id"]
 """What depends on the order of arrival: DESIGN's definition of equal."""
 
 
