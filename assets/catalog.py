@@ -9,6 +9,7 @@ from typing import Any
 
 import assets
 from assets.calculation import built_in, built_in_names, calculation
+from assets.declarations import Declarations
 from assets.table import Table
 from resources.errors import ConfigurationError
 
@@ -61,23 +62,30 @@ def _in_order(tables: Mapping[str, Table]) -> dict[str, Table]:
     return {name: tables[name] for name in TopologicalSorter(graph).static_order()}
 
 
-def load_tables(calculations: Sequence[dict[str, Any]] = (), source: str = "secchi.toml") -> dict[str, Table]:
-    """Returns every table by identifier, upstream tables first: those that ship and the ``calculations`` of a user.
+def load_tables(
+    calculations: Sequence[Mapping[str, Any]] = (),
+    source: str = "secchi.toml",
+    *,
+    declared: Sequence[Declarations] = (),
+) -> dict[str, Table]:
+    """Returns every table by identifier, upstream tables first: those that ship and those that a user declares.
 
     Args:
         calculations: the ``[[calculation]]`` tables of the file ``source``.
         source: starts the messages about them.
+        declared: the declarations of other files.
 
     Raises:
         ConfigurationError: a declaration has a mistake, or two tables have one name.
     """
     shipped = {table.identifier: table for table in map(built_in, built_in_names())}
     tables = declared_tables(list(_modules()), shipped)
-    for definition in calculations:
-        made = calculation(definition, tables, source)
-        if made.identifier in tables:
-            raise ConfigurationError(
-                f"{source}: calculation {made.name!r}: {made.identifier} is there already; choose another name"
-            )
-        tables[made.identifier] = made
+    for each in (Declarations(source, tuple(calculations)), *declared):
+        for definition in each.calculations:
+            made = calculation(definition, tables, each.source)
+            if made.identifier in tables:
+                raise ConfigurationError(
+                    f"{each.source}: calculation {made.name!r}: {made.identifier} is there already; choose another name"
+                )
+            tables[made.identifier] = made
     return _in_order(tables)

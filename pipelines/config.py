@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
+from assets.declarations import Declarations
 from pipelines.settings.cron import Cron
 from pipelines.settings.fields import Model, Size
 from pipelines.settings.mqtt import MqttBroker
@@ -100,8 +101,10 @@ class Config(Model):
     ml: ModelConfig = ModelConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()
     quality: QualityConfig = QualityConfig()
+    include: list[str] = []
     calculation: list[dict[str, Any]] = []
     _source: str = PrivateAttr("secchi.toml")
+    _declared: tuple[Declarations, ...] = PrivateAttr(())
 
     @model_validator(mode="after")
     def _unique_brokers(self) -> "Config":
@@ -118,6 +121,11 @@ class Config(Model):
     def source(self) -> str:
         """The file that it was read from; starts the messages about its mistakes."""
         return self._source
+
+    @property
+    def declared(self) -> tuple[Declarations, ...]:
+        """What secchi.toml and the files that it includes declare."""
+        return self._declared or (Declarations(self.source, tuple(self.calculation)),)
 
     @property
     def landing_path(self) -> Path:
@@ -138,7 +146,40 @@ def parse_config(document: dict[str, Any], source: str = "secchi.toml") -> Confi
     except ValidationError as error:
         raise ConfigurationError(f"{source}: {first_mistake(error)}") from error
     config._source = source
+    config._declared = (Declarations(source, tuple(config.calculation)),)
     return config
+
+
+class _Included(Model):
+    """A file that ``include`` names: declarations alone."""
+
+    calculation: list[dict[str, Any]] = []
+
+
+def _read_toml(file: Path, way_out: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}; {way_out}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{file}: {error}") from error
+
+
+def _included(config: Config, file: Path) -> list[Declarations]:
+    """The declarations of the files that ``include`` names, relative to ``file``; the same file once."""
+    found: dict[Path, Declarations] = {}
+    for i, pattern in enumerate(config.include):
+        paths = [] if Path(pattern).is_absolute() else sorted(file.parent.glob(pattern))
+        if not paths:
+            raise ConfigurationError(f"{file}: include[{i}] must match a file, relative to this one, got {pattern!r}")
+        for path in paths:
+            document = _read_toml(path, f"it is included by {file}")
+            try:
+                parsed = _Included.model_validate(document)
+            except ValidationError as error:
+                raise ConfigurationError(f"{path}: {first_mistake(error)}; it is included by {file}") from error
+            found.setdefault(path.resolve(), Declarations(str(path), tuple(parsed.calculation)))
+    return list(found.values())
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -152,15 +193,9 @@ def load_config(path: Path | None = None) -> Config:
     if named is None and not file.exists():
         _check_place("the defaults", Config().lakehouse.path)
         return Config()
-    try:
-        document = tomllib.loads(file.read_text())
-    except OSError as error:
-        raise ConfigurationError(
-            f"{file}: {error.strerror}; name the file with --config or {CONFIG_VARIABLE}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{file}: {error}") from error
+    document = _read_toml(file, f"name the file with --config or {CONFIG_VARIABLE}")
     config = parse_config(document, str(file))
+    config._declared += tuple(_included(config, file))
     folder = file.resolve().parent
     lakehouse = LakehouseConfig(path=folder / config.lakehouse.path)
     snmp = with_target_files(config.snmp, folder, str(file))

@@ -28,4 +28,4 @@ def secchi_connection(config_path: Path | str | None = None) -> DuckDBPyConnecti
     path = config.lakehouse.path
     if not (path / "catalog.db").exists():
         raise SecchiError(f"{path.absolute()}: no lakehouse is here yet; 'secchi up' or 'secchi process' makes one")
-    return connect(Lakehouse(path), (table.stored for table in load_tables(config.calculation, config.source).values()))
+    return connect(Lakehouse(path), (table.stored for table in load_tables(declared=config.declared).values()))

@@ -63,7 +63,7 @@ def open_context(config: Config, run_id: str = "process") -> Context:
     Raises:
         ConfigurationError: a declaration has a mistake, or the configuration names a table that cannot be what it asks.
     """
-    path, tables = config.lakehouse.path, load_tables(config.calculation, config.source)
+    path, tables = config.lakehouse.path, load_tables(declared=config.declared)
     check_retention(config, tables)
     return Context(Lakehouse(path), tables, config, ModelStore(path / "models"), run_id)
 

@@ -21,7 +21,7 @@ def definitions() -> dg.Definitions:
     from resources.wiring import LakehouseDuckDB
 
     config = load_config()
-    tables = load_tables(config.calculation, config.source)
+    tables = load_tables(declared=config.declared)
     check_retention(config, tables)
     return dg.Definitions(
         assets=[

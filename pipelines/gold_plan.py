@@ -169,7 +169,7 @@ def _share(context: Context, table: Table, low: datetime, high: datetime) -> tup
             if found is not None and found[0] < high and low <= found[1] + window.before:
                 counted.append((found[0], found[1], file.record_count if source is not table else 0))
     if not counted:
-        return low, high, True
+        return high, high, True
     low = max(low, min(c[0] for c in counted) - window.before - window.size)
     high = min(high, max(c[1] for c in counted) + window.behind + _MICROSECOND)
     rows = 0

@@ -23,15 +23,16 @@ def command(settings: "Settings") -> None:
     from pipelines.printing import print_rows
 
     config = settings.load()
-    tables = load_tables(config.calculation, config.source)
+    tables = load_tables(declared=config.declared)
     check_retention(config, tables)
     check_secrets(config)
     print_rows(("protocol", "from", "what", "how", "credentials"), [*_brokers(config), *_targets(config)], "table")
     if not config.mqtt and not config.snmp.targets:
         click.echo("Nothing is collected: there is neither [[mqtt]] nor [[snmp.targets]].")
+    yours = sum(len(each.calculations) for each in config.declared)
     layers = sorted({table.layer for table in tables.values()})
     counts = (f"{sum(t.layer == layer for t in tables.values())} {layer}" for layer in layers)
-    click.echo(f"{len(tables)} tables ({', '.join(counts)}), {len(config.calculation)} of them calculations of yours.")
+    click.echo(f"{len(tables)} tables ({', '.join(counts)}), {yours} of them calculations of yours.")
     click.echo(f"The lakehouse is {config.lakehouse.path.absolute()}.")
     click.echo("The configuration is valid.")
 

@@ -1,0 +1,18 @@
+"""What users declare in TOML, and in which file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """The declarations of one file.
+
+    Attributes:
+        source: the file; it starts the messages about them.
+        calculations: its ``[[calculation]]`` tables.
+    """
+
+    source: str
+    calculations: tuple[Mapping[str, Any], ...] = ()
