@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -46,7 +47,7 @@ class GroupCommit:
         self._interval, self._retry_interval = interval, retry_interval
         self._max_records, self._max_bytes = max_pending_records, max_pending_bytes
         self._records: list[Sequence[Any]] = []
-        self._tellers: list[OnDurable | None] = []
+        self._tellers: deque[tuple[int, OnDurable]] = deque()  # whom to call when so many are durable
         self._pending_bytes = 0
         self._widest = next((i for i, column in enumerate(stream.schema) if pa.types.is_binary(column.type)), None)
         self._failure: SourceUnavailableError | None = None
@@ -75,12 +76,17 @@ class GroupCommit:
 
         A caller that goes on while ``is_writable`` is false makes the process grow.
         """
-        self._records.append(record)
-        self._tellers.append(on_durable)
-        self._pending_bytes += 0 if self._widest is None else len(record[self._widest])
-        self.received += 1
-        if len(self._records) == 1:
-            self._arrived.set()
+        self.put_all((record,), on_durable)
+
+    def put_all(self, records: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
+        """Adds records that came together; ``on_durable`` is called once all of them are durable."""
+        self._records += records
+        self.received += len(records)
+        if on_durable:
+            self._tellers.append((self.received, on_durable))
+        if (widest := self._widest) is not None:
+            self._pending_bytes += sum([len(record[widest]) for record in records])
+        self._arrived.set()
         if self._pending_bytes >= self._max_bytes or self._pending >= self._max_records:
             self._writable.clear()
 
@@ -144,20 +150,18 @@ class GroupCommit:
     async def _commit(self) -> None:
         """Writes the first that are pending; what cannot be written stays before what came meanwhile."""
         count, size = self._group()
-        records, tellers = self._records[:count], self._tellers[:count]
-        if not records:
+        if not self._records and not self._tellers:
             return
-        self._records, self._tellers = self._records[count:], self._tellers[count:]
+        records, self._records = self._records[:count], self._records[count:]
         try:
             await asyncio.to_thread(self._stream.write, records)
         except BaseException:
-            self._records, self._tellers = records + self._records, tellers + self._tellers
+            self._records = records + self._records
             raise
         self._pending_bytes -= size
         self.durable += len(records)
-        for tell in tellers:
-            if tell:
-                tell()
+        while self._tellers and self._tellers[0][0] <= self.durable:
+            self._tellers.popleft()[1]()
 
     def _group(self) -> tuple[int, int]:
         """How many records are written together, and their bytes: writing copies them several times in memory."""

@@ -137,14 +137,8 @@ class MqttCollector:
             if not is_broker_state(topic)
         ]
         self._received += len(records)
-        # Records become durable in their order, so the last one stands for all that came with it.
         settle = partial(self._settle, connection, arrived.acknowledgements, len(records))
-        for record in records[:-1]:
-            self._landing.put(record)
-        if records:
-            self._landing.put(records[-1], settle)
-        else:
-            settle()
+        self._landing.put_all(records, settle)
 
     def _settle(self, connection: MqttConnection, acknowledgements: bytearray, count: int) -> None:
         self._durable += count
