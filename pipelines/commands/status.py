@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.context import Context
 
 _STALE = 10.0  # seconds; the collectors write their status every second
+_SHOWN_TARGETS = 20
 _Row = tuple[Any, ...]
 
 
@@ -93,17 +94,30 @@ def _mqtt_rows(brokers: Mapping[str, Any], is_running: bool) -> list[_Row]:
 
 
 def _snmp_rows(targets: Mapping[str, Any], is_running: bool) -> list[_Row]:
-    return [
+    """The failing targets before the others; of thousands of targets, the others in one row."""
+    names = sorted(targets, key=lambda name: not targets[name]["failing"])
+    shown = names if len(names) <= _SHOWN_TARGETS else names[:_SHOWN_TARGETS]
+    rows: list[_Row] = [
         (
             f"snmp {name}",
-            _target_state(target) if is_running else "stopped",
-            target["varbinds"],
+            _target_state(targets[name]) if is_running else "stopped",
+            targets[name]["varbinds"],
             None,
-            f"{target['failed']} of {target['polls']} polls, {target['timeouts']} timeouts",
-            target["last_error"],
+            f"{targets[name]['failed']} of {targets[name]['polls']} polls, {targets[name]['timeouts']} timeouts",
+            targets[name]["last_error"],
         )
-        for name, target in targets.items()
+        for name in shown
     ]
+    rest = [targets[name] for name in names[len(shown) :]]
+    if rest:
+        failing, failed, polls, timeouts, varbinds = (
+            sum(bool(target["failing"]) for target in rest),
+            *(sum(target[counter] for target in rest) for counter in ("failed", "polls", "timeouts", "varbinds")),
+        )
+        state = f"{failing} down" if is_running else "stopped"
+        told = f"{failed} of {polls} polls, {timeouts} timeouts"
+        rows.append((f"snmp, {len(rest)} more targets", state, varbinds, None, told, None))
+    return rows
 
 
 def _target_state(target: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import pytest
@@ -252,7 +252,7 @@ def test_status_of_a_plant(run: Run, config: Path, plant: Plant) -> None:
     status.parent.mkdir()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    told = {
+    told: dict[str, Any] = {
         "pid": os.getpid(),
         "started_at": START.isoformat(),
         "updated_at": START.isoformat(),
@@ -284,6 +284,12 @@ def test_status_of_a_plant(run: Run, config: Path, plant: Plant) -> None:
         r"silver.sensor_readings +│ invalid_json +│ +[12] │",
     ):
         assert re.search(line, ran.out), line
+    up = {"polls": 2, "failed": 0, "timeouts": 0, "varbinds": 5, "failing": [], "last_error": None}
+    many = {f"10.0.1.{n}:161": up for n in range(30)}
+    status.write_text(json.dumps({**told, "snmp": {**many, **told["snmp"]}}))
+    ran = run("--config", config, "status")
+    assert re.search(r"snmp 10.0.0.7:161 +│ down: sys .*\n.*snmp 10.0.1.0:161 +│ up ", ran.out), "the failing one first"
+    assert re.search(r"snmp, 11 more targets +│ 0 down +│ +55 │ +│ 0 of 22 polls", ran.out)
     status.write_text(json.dumps({**told, "pid": dead.pid}))
     ran = run("--config", config, "status")
     assert "not running" in ran.out and re.search("mqtt north +│ stopped", ran.out)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyasn1.codec.ber import encoder
+from pyasn1.codec.ber import decoder, encoder
+from pysnmp.proto.api import v2c
 from pysnmp.proto.rfc1902 import (
     Counter32,
     Counter64,
@@ -177,6 +178,77 @@ def test_a_walk_fits_itself_to_what_the_agent_can_answer(most: int) -> None:
     (answer,) = asked(RecordedAgent(RecordedMib(objects), max_bytes=most), ("walk", "1.3"))
     assert answer.error is None
     assert [v.oid for v in answer.varbinds] == [o.oid for o in objects]
+
+
+class Limited(RecordedEndpoint):
+    """An agent that answers a GETBULK of more than ``most`` rows with tooBig, or not at all."""
+
+    def __init__(self, agent: RecordedAgent, most: int, *, is_silent: bool) -> None:
+        super().__init__(agent)
+        self.most, self.is_silent, self.rows = most, is_silent, list[int]()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        request = decoder.decode(data, asn1Spec=v2c.Message())[0]
+        pdu = v2c.apiMessage.get_pdu(request)
+        self.rows.append(int(v2c.apiBulkPDU.get_max_repetitions(pdu)))
+        if self.rows[-1] <= self.most:
+            super().datagram_received(data, addr)
+        elif not self.is_silent:
+            answer = v2c.apiMessage.get_response(request)
+            v2c.apiPDU.set_error_status(v2c.apiMessage.get_pdu(answer), 1)
+            self._transport.sendto(encoder.encode(answer), addr)
+
+
+@pytest.mark.parametrize(("is_silent", "timeouts"), [(False, 0), (True, 1)])
+def test_rows_are_halved_where_they_are_too_many_and_grow_again(is_silent: bool, timeouts: int) -> None:
+    objects = read_objects(400)
+    endpoint = Limited(RecordedAgent(RecordedMib(objects)), 20, is_silent=is_silent)
+
+    async def run() -> list[Answer]:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: endpoint, local_addr=("127.0.0.1", 0))
+        port = transport.get_extra_info("sockname")[1]
+        session = SnmpSession("127.0.0.1", port, timeout_s=0.1, retries=1, max_repetitions=40)
+        try:
+            first = await session.walk("1.3")
+            endpoint.most = 100
+            return [first, *[await session.walk("1.3") for _ in range(2)]]
+        finally:
+            session.close()
+            transport.close()
+
+    first, _, last = asyncio.run(run())
+    assert first.error is None and last.error is None
+    assert [v.oid for v in first.varbinds] == [v.oid for v in last.varbinds] == [o.oid for o in objects]
+    assert first.traffic.timeouts >= timeouts and last.traffic.timeouts == 0
+    assert endpoint.rows[:2] == [40, 20] and endpoint.rows[-1] == 40
+
+
+def test_an_agent_that_falls_silent_in_a_walk_is_asked_for_fewer_rows() -> None:
+    objects = read_objects(400)
+    endpoint = Limited(RecordedAgent(RecordedMib(objects)), 100, is_silent=True)
+    answered = endpoint.datagram_received
+
+    def weaken(data: bytes, addr: Any) -> None:
+        answered(data, addr)
+        endpoint.most = 3
+
+    endpoint.datagram_received = weaken  # type: ignore[method-assign]
+
+    async def run() -> Answer:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: endpoint, local_addr=("127.0.0.1", 0))
+        port = transport.get_extra_info("sockname")[1]
+        session = SnmpSession("127.0.0.1", port, timeout_s=0.05, retries=0, max_repetitions=40)
+        try:
+            return await session.walk("1.3")
+        finally:
+            session.close()
+            transport.close()
+
+    answer = asyncio.run(run())
+    assert (answer.error, len(answer.varbinds)) == (None, len(objects))
+    assert endpoint.rows[:6] == [40, 40, 20, 10, 5, 2]
 
 
 def read_objects(count: int) -> list[Any]:
