@@ -103,6 +103,11 @@ class MqttClient(paho.Client):
                 return reason_of(error)
         return None
 
+    def _sock_close(self) -> None:
+        super()._sock_close()
+        # What came of a packet does not go on in the next connection.
+        self._reader = PacketReader(is_v5=self._protocol == _MQTT_5)
+
     def _has_pending(self) -> bool:
         """Whether TLS holds bytes that the socket no longer tells of."""
         return isinstance(self._sock, ssl.SSLSocket | paho._WebsocketWrapper) and self._sock.pending() > 0
