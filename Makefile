@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DURATION ?=
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check format lock bench-chain bench-commits bench-machine bench-snmp bench-mqtt clean
+.PHONY: demo test check format lock bench-chain bench-commits bench-machine bench-snmp bench-mqtt soak clean
 
 $(STAMP): requirements.lock pyproject.toml
 ifdef UV
@@ -53,6 +53,9 @@ bench-snmp: $(STAMP)  ## SNMP polls beside snmpbulkwalk and pysnmp, and of 3,000
 
 bench-mqtt: $(STAMP)  ## The MQTT collector beside mosquitto_sub; MESSAGES=100000 for a short one
 	@$(PYTHON) -m benchmarks.mqtt $(if $(MESSAGES),--messages $(MESSAGES))
+
+soak: $(STAMP)  ## 10 minutes of kills, restarts and cuts at 5,000 readings a second; DURATION=60 for a short one
+	@$(PYTHON) -W ignore -m benchmarks.soak $(if $(DURATION),--duration $(DURATION))
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -92,6 +92,11 @@ class Supervisor:
         """The log of a child."""
         return self._logs / f"{name}.log"
 
+    def pid(self, name: str) -> int | None:
+        """The process of a child; None while it is dead."""
+        process = self._running[name].process
+        return process.pid if process.poll() is None else None
+
     def start(self, *children: Child, ready_within: float = 120.0) -> None:
         """Starts children at once and waits until all are ready; one that dies meanwhile is restarted as ever.
 
