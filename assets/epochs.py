@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from assets.json_payload import RejectedError, as_integer, as_number, shown
+from assets.json_payload import as_integer, as_number, shown
+from assets.rejected import RejectedError
 
 _BELOW_SECONDS, _BELOW_MILLISECONDS, _BELOW_MICROSECONDS = 10**11, 10**14, 10**17
 _ACCEPTED = "a time since 1970 in s, ms, us or ns"

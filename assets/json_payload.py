@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from assets.packed_payloads import is_msgpack_map, unpacked, unzipped
 from assets.python_text import python_to_json
+from assets.rejected import RejectedError
 
 MAX_BYTES = 64 * 1024
 """A longer payload is no telemetry record."""
@@ -16,19 +18,6 @@ MAX_DEPTH = 32
 _QUOTED_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _SHOWN_CHARACTERS = 80
 _MAX_INTEGER = 2**63 - 1
-
-
-class RejectedError(Exception):
-    """A record cannot be used; becomes a row of rejects within the function that raises it.
-
-    Attributes:
-        reason: snake_case code.
-        message: what is wrong, with the field, the value and what is accepted.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason, self.message = reason, message
 
 
 def _cut(text: str) -> str:
@@ -102,11 +91,20 @@ def _load_either(text: str) -> Any:
             raise (error if other.reason == "invalid_json" else other) from other
 
 
-def _decode(payload: bytes) -> str:
-    if not payload.strip():
-        raise RejectedError("empty_payload", "payload is empty; must be a JSON object")
+def _check_size(payload: bytes) -> None:
     if len(payload) > MAX_BYTES:
         raise RejectedError("too_large", f"payload has {len(payload)} bytes; at most {MAX_BYTES} are accepted")
+
+
+def payload_text(payload: bytes, kind: str = "a JSON object") -> str:
+    """Returns a payload as text.
+
+    Raises:
+        RejectedError: empty_payload, too_large or invalid_utf8.
+    """
+    if not payload.strip():
+        raise RejectedError("empty_payload", f"payload is empty; must be {kind}")
+    _check_size(payload)
     try:
         return payload.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -115,15 +113,20 @@ def _decode(payload: bytes) -> str:
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:
-    """Returns the object that a payload holds: JSON, or the text of a Python dict.
+    """Returns the object that a payload holds: JSON, the text of a Python dict, or MessagePack; each also in gzip.
 
     NaN and Infinity come back as floats, for the caller to judge.
 
     Raises:
-        RejectedError: with reason empty_payload, too_large, invalid_utf8, too_deep, invalid_json, duplicate_field,
-            integer_out_of_range or not_an_object.
+        RejectedError: with reason empty_payload, too_large, invalid_gzip, invalid_msgpack, invalid_utf8, too_deep,
+            invalid_json, duplicate_field, wrong_type, integer_out_of_range or not_an_object.
     """
-    document = _load_either(_decode(payload))
+    payload = unzipped(payload, MAX_BYTES)
+    if is_msgpack_map(payload):
+        _check_size(payload)
+        document = unpacked(payload, _unique_names, MAX_DEPTH)
+    else:
+        document = _load_either(payload_text(payload))
     if not isinstance(document, dict):
         raise RejectedError("not_an_object", f"payload must be a JSON object, got {shown(document)}")
     return document

@@ -107,6 +107,7 @@ class Table:
         value: silver only: columns in which two rows of one key may not differ (else ``key_conflict``).
         sender: silver only: the columns that name who sent the row; each sender has a watermark of its own.
         references: tables given whole to the function, by keyword of their name.
+        configuration: reference only: the list in secchi.toml whose entries, as dictionaries, the function is given.
         model: name of the anomaly model given to the function as ``model``; None for none.
         final_only: whether only final rows of the input are used.
         definition: changes when the function would give another result for the same rows; the table is rebuilt then.
@@ -121,6 +122,7 @@ class Table:
     function: Callable[..., Any] | None = None
     inputs: tuple["Table", ...] = ()
     references: tuple["Table", ...] = ()
+    configuration: str | None = None
     model: str | None = None
     series: tuple[str, ...] = ()
     time: str | None = None

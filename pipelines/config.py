@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_
 
 from assets.declarations import Declarations
 from pipelines.settings.cron import Cron
+from pipelines.settings.decode import DecodeConfig
 from pipelines.settings.fields import Model, Size
 from pipelines.settings.mqtt import MqttBroker
 from pipelines.settings.snmp import SnmpConfig
@@ -95,6 +96,7 @@ class Config(Model):
     lakehouse: LakehouseConfig = LakehouseConfig()
     landing: LandingConfig = LandingConfig()
     mqtt: list[MqttBroker] = []
+    decode: list[DecodeConfig] = []
     snmp: SnmpConfig = SnmpConfig()
     time: TimeConfig = TimeConfig()
     micro_batch: MicroBatchConfig = MicroBatchConfig()

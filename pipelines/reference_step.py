@@ -1,5 +1,6 @@
 """Reference content: what is built in is written when it is not what is stored; what a user loaded stays beside it."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 import polars as pl
@@ -17,7 +18,7 @@ def run_reference(context: Context, table: Table) -> TableResult:
     result = TableResult(table.identifier)
     if table.function is None:
         return result
-    rows: pl.DataFrame = table.function()
+    rows = _built_in(context, table.function, table.configuration)
     head = context.lakehouse.head(table.stored)
     frm = head.markers.get(table.identifier, {})
     to = {**frm, _CONTENT: str(rows.hash_rows(seed=0).sum())}
@@ -29,6 +30,13 @@ def run_reference(context: Context, table: Table) -> TableResult:
         rows = _side_by_side(table, rows.join(loaded.select(_MODULE).unique(), on=_MODULE, how="anti"), loaded)
     result.rows, result.batch_id = rows.height, _replace_all(context, table, rows, frm, to)
     return result
+
+
+def _built_in(context: Context, function: Callable[..., pl.DataFrame], configuration: str | None) -> pl.DataFrame:
+    """What the table's function returns; one that is made of the configuration is given its entries."""
+    if configuration is None:
+        return function()
+    return function([entry.model_dump() for entry in getattr(context.config, configuration)])
 
 
 def load_modules(context: Context, table: Table, rows: pl.DataFrame, loaded_at: datetime) -> dict[str, int]:

@@ -43,6 +43,11 @@ def subscription(value: str) -> str:
     return "/".join("+" if _NAMED.fullmatch(level) else level for level in value.split("/"))
 
 
+def topic_pattern(value: str) -> re.Pattern[str]:
+    """What a topic that the filter takes matches as a whole."""
+    return _pattern(_split(value)[1])
+
+
 def is_broker_state(topic: str) -> bool:
     """Whether the broker publishes there about itself."""
     return topic.startswith("$SYS/")

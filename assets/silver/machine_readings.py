@@ -9,8 +9,9 @@ import polars as pl
 from assets.bronze.mqtt_messages import mqtt_messages
 from assets.epochs import epoch_expression, epoch_microseconds
 from assets.flat_json import Member, flat_numbers
-from assets.json_payload import RejectedError, as_number, as_text, parse_object, unknown_as_json
+from assets.json_payload import as_number, as_text, parse_object, unknown_as_json
 from assets.payload_texts import TEXT
+from assets.rejected import RejectedError
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
 
@@ -161,7 +162,7 @@ def machine_readings(messages: pl.DataFrame) -> Outputs:
     `bronze.mqtt_messages` of the topic `machine/states` and below it, as JSON or as the text of a Python dict. Times go
     back and forth; seconds, milliseconds, microseconds and nanoseconds are told apart by their size. A number that is
     not finite is rejected alone (not_finite); a message that is no state with its reason: empty_payload, too_large,
-    invalid_utf8, invalid_json, too_deep, not_an_object, duplicate_field, missing_field, wrong_type, not_finite or
-    integer_out_of_range.
+    invalid_gzip, invalid_msgpack, invalid_utf8, invalid_json, too_deep, not_an_object, duplicate_field, missing_field,
+    wrong_type, not_finite or integer_out_of_range.
     """
     return _parse(messages)

@@ -11,7 +11,6 @@ import polars as pl
 from assets.bronze.mqtt_messages import mqtt_messages
 from assets.json_payload import (
     MAX_BYTES,
-    RejectedError,
     as_integer,
     as_number,
     as_object,
@@ -21,6 +20,7 @@ from assets.json_payload import (
     unknown_as_json,
 )
 from assets.payload_texts import INTEGER, NUMBER, TEXT, ask, json_texts, member, members, whole
+from assets.rejected import RejectedError
 from assets.spellings import load_spellings
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
@@ -244,7 +244,7 @@ def sensor_readings(messages: pl.DataFrame) -> Outputs:
 
     A series is (site, device, sensor, unit as sent). Source: `bronze.mqtt_messages` whose topic starts with
     `factory_iot/`, in their order. Readings may arrive months late and in any order. A message that is no reading is
-    rejected with its reason: empty_payload, too_large, invalid_utf8, invalid_json, too_deep, not_an_object,
-    duplicate_field, missing_field, wrong_type, not_finite or integer_out_of_range.
+    rejected with its reason: empty_payload, too_large, invalid_gzip, invalid_msgpack, invalid_utf8, invalid_json,
+    too_deep, not_an_object, duplicate_field, missing_field, wrong_type, not_finite or integer_out_of_range.
     """
     return _parse(messages)

@@ -375,3 +375,22 @@ def test_mistake_in_a_file_of_targets_names_its_place(tmp_path: Path, name: str,
     with pytest.raises(ConfigurationError) as caught:
         load_config(tmp_path / "secchi.toml")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"topics": [], "format": "json"}, "decode[0].topics must have at least 1 item"),
+        ({"topics": ["a/#/b"], "format": "json"}, "decode[0].topics[0] has '#' that is not the whole last level"),
+        ({"topics": ["$share/g/a"], "format": "json"}, "must be a plain topic filter"),
+        ({"topics": ["a"], "format": "xml"}, "decode[0].format must be 'json'"),
+        ({"topics": ["a"], "format": "number", "time": "ts"}, "decode[0] time names a field, and a number has none"),
+        ({"topics": ["a"], "format": "json", "columns": ["x"]}, "decode[0] columns are for format = 'csv'"),
+        ({"topics": ["a"], "format": "csv", "columns": ["x", "x"]}, "decode[0] names two columns alike"),
+        ({"topics": ["a"], "format": "csv", "columns": ["x"], "time": "ts"}, "time must be one of the columns ['x']"),
+    ],
+)
+def test_mistakes_of_decode_are_named(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_config({"decode": [entry]})
+    assert message in str(caught.value)
