@@ -108,6 +108,8 @@ class Table:
         sender: silver only: the columns that name who sent the row; each sender has a watermark of its own.
         references: tables given whole to the function, by keyword of their name.
         configuration: reference only: the list in secchi.toml whose entries, as dictionaries, the function is given.
+        takes_users: whether the SNMPv3 users of the configuration are given to the function, as ``users``.
+        repeats_within: silver only: how long after a row the same one may be sent again, and is known as a duplicate.
         model: name of the anomaly model given to the function as ``model``; None for none.
         final_only: whether only final rows of the input are used.
         definition: changes when the function would give another result for the same rows; the table is rebuilt then.
@@ -123,6 +125,8 @@ class Table:
     inputs: tuple["Table", ...] = ()
     references: tuple["Table", ...] = ()
     configuration: str | None = None
+    takes_users: bool = False
+    repeats_within: timedelta = timedelta(0)
     model: str | None = None
     series: tuple[str, ...] = ()
     time: str | None = None

@@ -15,8 +15,10 @@ from pipelines.settings.fields import Model, Size
 from pipelines.settings.mqtt import MqttBroker
 from pipelines.settings.snmp import SnmpConfig
 from pipelines.settings.snmp_targets import with_target_files
+from pipelines.settings.snmp_traps import SnmpTraps
 from resources.durations import Duration, PositiveDuration
 from resources.errors import ConfigurationError
+from resources.snmp_usm import UsmUser
 from resources.strict_model import first_mistake
 
 CONFIG_VARIABLE = "SECCHI_CONFIG"
@@ -98,6 +100,7 @@ class Config(Model):
     mqtt: list[MqttBroker] = []
     decode: list[DecodeConfig] = []
     snmp: SnmpConfig = SnmpConfig()
+    snmp_traps: SnmpTraps | None = None
     time: TimeConfig = TimeConfig()
     micro_batch: MicroBatchConfig = MicroBatchConfig()
     ml: ModelConfig = ModelConfig()
@@ -118,6 +121,34 @@ class Config(Model):
             host, port, client_id = same[0]
             raise ValueError(f"mqtt: client_id {client_id!r} stands twice for {host}:{port}; one would end the other")
         return self
+
+    @model_validator(mode="after")
+    def _trap_users_resolve(self) -> "Config":
+        known = sorted(name for name, auth in self.snmp.auths.items() if auth.user)
+        for index, name in enumerate(self.snmp_traps.users if self.snmp_traps else ()):
+            if name not in known:
+                raise ValueError(
+                    f"snmp_traps.users[{index}] must be one of the [snmp.auths] of version '3', {known}, got {name!r}"
+                )
+        return self
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether anything is to be collected."""
+        return bool(self.mqtt or self.snmp.targets or self.snmp_traps)
+
+    @property
+    def trap_users(self) -> dict[str, list[UsmUser]]:
+        """The users whose v3 traps and INFORMs are read, by name.
+
+        Raises:
+            ConfigurationError: a password's variable or file is not there.
+        """
+        found: dict[str, list[UsmUser]] = {}
+        for name in self.snmp_traps.users if self.snmp_traps else ():
+            if user := self.snmp.auths[name].usm_user():
+                found.setdefault(user.name, []).append(user)
+        return found
 
     @property
     def source(self) -> str:

@@ -1,7 +1,6 @@
 """Silver → gold → scores: recompute exactly the spans that new rows touch, and replace the rows that changed."""
 
 from datetime import datetime
-from typing import Any
 
 import polars as pl
 
@@ -11,7 +10,7 @@ from data_quality.contract import SET_LATER, apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.gold_plan import GoldPlan, has_passed, input_conditions, plan_gold, read_ranges, window_of
 from pipelines.quarantine import commit_quarantine, computed_reject_rows, reasons
-from pipelines.reference_step import read_reference
+from pipelines.reference_step import side_inputs
 from pipelines.replacing import replace_rows
 from pipelines.spans import HIGH, LOW, within
 from resources.lakehouse import FILE, Commit, stands_at
@@ -57,7 +56,7 @@ def computed_rows(context: Context, table: Table, spans: pl.DataFrame) -> pl.Dat
     """What the table's function gives for the input of the spans; rows beyond the spans may be incomplete."""
     rows = closure(context, table, spans)
     assert table.function is not None
-    side: dict[str, Any] = {r.name: read_reference(context, r) for r in table.references}
+    side = side_inputs(context, table)
     if table.model:
         side["model"] = context.models.latest(table.model)
     output: pl.DataFrame = table.function(*rows, **side)

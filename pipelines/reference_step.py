@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -84,3 +85,13 @@ def read_reference(context: Context, table: Table) -> pl.DataFrame:
     if _CONTENT not in context.lakehouse.head(table.stored).markers.get(table.identifier, {}):
         run_reference(context, table)
     return context.lakehouse.read(table.stored)
+
+
+def side_inputs(context: Context, table: Table) -> dict[str, Any]:
+    """What a table's function is given beside its rows: whole references as they are now, and users if it takes them.
+
+    Raises:
+        ConfigurationError: a user's password is not there.
+    """
+    side: dict[str, Any] = {reference.name: read_reference(context, reference) for reference in table.references}
+    return {**side, "users": context.config.trap_users} if table.takes_users else side

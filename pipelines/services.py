@@ -34,10 +34,9 @@ def stages(config: Config, config_path: Path | None, host: str, port: int) -> li
     serve += ["--use-python-environment-entry-point", "--empty-working-directory", "--log-level", "warning"]
     daemon = ["run", "-w", str(workspace), "--log-level", "warning"]
     web = ["-w", str(workspace), "-h", host, "-p", str(port), "--dagster-log-level", "warning"]
-    collects = bool(config.mqtt or config.snmp.targets)
     return [
         [
-            *([python("collect", "pipelines.cli", "-v", "collect")] if collects else []),
+            *([python("collect", "pipelines.cli", "-v", "collect")] if config.has_sources else []),
             python("code", "dagster", *serve, is_ready=listens(code)),
         ],
         [

@@ -18,6 +18,7 @@ from assets.ops.requests import requests
 from assets.table import Table
 from data_quality.contract import RECEIVED_AT, apply_contract
 from pipelines.context import Context, TableResult
+from pipelines.reference_step import side_inputs
 from pipelines.replacing import replace_rows
 from pipelines.silver_step import BATCH_ROWS, run_silver
 from resources.file_index import bounds
@@ -151,9 +152,9 @@ def _decoded(context: Context, table: Table, current: pl.DataFrame) -> pl.DataFr
         context.lakehouse.head(
             reference.stored
         )  # what was asked for follows a change of them: no earlier state will do
-    side = {reference.name: context.lakehouse.read(reference.stored) for reference in table.references}
     time = context.config.time
-    good, _ = apply_contract(table, table.function(source, **side).rows, skew=time.skew, earliest=time.earliest)
+    rows = table.function(source, **side_inputs(context, table)).rows
+    good, _ = apply_contract(table, rows, skew=time.skew, earliest=time.earliest)
     return good
 
 

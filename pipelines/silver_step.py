@@ -14,7 +14,7 @@ from data_quality.contract import apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.deduplication import Deduplicated, deduplicate
 from pipelines.quarantine import commit_quarantine, reasons, reject_rows, restore_rows
-from pipelines.reference_step import read_reference
+from pipelines.reference_step import side_inputs
 from resources.lakehouse import Commit, Marker, stands_at
 from resources.selection import Among, Ranges, changes, coalesce
 
@@ -119,8 +119,7 @@ def _quarantined(context: Context, table: Table, replays: pl.DataFrame) -> pl.Da
 
 def _parse(context: Context, table: Table, source: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     assert table.function is not None
-    references = {r.name: read_reference(context, r) for r in table.references}
-    outputs = table.function(source, **references)
+    outputs = table.function(source, **side_inputs(context, table))
     time = context.config.time
     good, violations = apply_contract(table, outputs.rows, skew=time.skew, earliest=time.earliest)
     broken = violations.select(*_POSITION, "reason", "message")
@@ -136,7 +135,8 @@ def _existing(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFram
     columns = list(dict.fromkeys([*table.key, *table.value]))
     if not minutes:
         return pl.DataFrame(schema={n: table.schema[n] for n in columns})
-    ranges = coalesce([(m, m + minute) for m in minutes])
+    reach = table.repeats_within
+    ranges = coalesce([(m - reach, m + minute + reach) for m in minutes])
     return context.lakehouse.read(table.stored, Ranges(table.time, ranges), columns=columns)
 
 

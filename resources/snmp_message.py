@@ -133,12 +133,12 @@ def parse_pdu(data: bytes, at: int, end: int, received_at_us: int) -> Response:
     status, at = read_integer(data, at, end)
     index, at = read_integer(data, at, end)
     at, end = read_tagged(data, at, end, SEQUENCE)
-    varbinds = _varbinds(data, at, end, request_id, received_at_us)
+    varbinds = read_varbinds(data, at, end, request_id, received_at_us)
     return Response(tag, request_id, status, index, received_at_us, varbinds)
 
 
-def _varbinds(data: bytes, at: int, end: int, request_id: int, received_at_us: int) -> list[Varbind]:
-    """The variable bindings from ``at`` to ``end``."""
+def read_varbinds(data: bytes, at: int, end: int, request_id: int, received_at_us: int) -> list[Varbind]:
+    """The variable bindings between ``at`` and ``end``; ValueError if they are none."""
     found: list[Varbind] = []
     while at < end:
         tag, name, content, at = _short_binding(data, at, end) or _binding(data, at, end)

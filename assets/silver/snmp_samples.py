@@ -1,85 +1,18 @@
 """silver.snmp_samples."""
 
-import json
 from datetime import timedelta
 
 import polars as pl
 
 from assets.bronze.snmp_varbinds import snmp_varbinds
 from assets.reference.mib_objects import mib_objects
-from assets.snmp_index import decode_instance
-from assets.snmp_text import BITS, DATE, INET, bit_names
-from assets.snmp_values import decode_values
+from assets.snmp_objects import decode_varbinds
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
 
 _POSITION = ("stream", "sequence", "row")
 _OID = "bronze.snmp_varbinds.oid"
 _VALUE = ("bronze.snmp_varbinds.value", "bronze.snmp_varbinds.wire_type")
-_NAMES = {
-    "oid": pl.String,
-    "object_oid": pl.String,
-    "instance_identifier": pl.String,
-    "instance": pl.String,
-}
-
-
-def _object_of(oid: str, kinds: dict[str, list[str]]) -> tuple[str, str | None, str | None, str | None]:
-    """OID, and the longest prefix of it that is an object with instances, the instance, and the instance decoded."""
-    prefix = oid
-    while prefix not in kinds:
-        prefix, dot, _ = prefix.rpartition(".")
-        if not dot:
-            return oid, None, None, None
-    instance = oid[len(prefix) + 1 :]
-    if not instance:
-        return oid, None, None, None
-    return oid, prefix, instance, decode_instance([int(part) for part in instance.split(".")], kinds[prefix])
-
-
-def _named(varbinds: pl.DataFrame, objects: pl.DataFrame) -> pl.DataFrame:
-    """Adds object and instance to each varbind, worked out once for each distinct OID."""
-    found = objects.filter(pl.col("oid_type").is_in(["scalar", "tableColumn"])).select(
-        "object_name", "mib_module", object_oid="oid", index="index_columns", form=_form()
-    )
-    kinds = {
-        oid: [part.partition(":")[2] for part in (index or ":integer").split(",")]
-        for oid, index in zip(found["object_oid"], found["index"], strict=True)
-    }
-    rows = [_object_of(oid, kinds) for oid in varbinds["oid"].unique()]
-    names = pl.DataFrame(rows, _NAMES, orient="row").join(found.drop("index"), on="object_oid", how="left")
-    return varbinds.join(names, on="oid", how="left", maintain_order="left")
-
-
-def _form() -> pl.Expr:
-    """How the value of an object is shown: see ``assets.snmp_text``."""
-    convention = pl.col("textual_convention")
-    return (
-        pl.when(pl.col("base_type") == "BITS")
-        .then(pl.lit(BITS))
-        .when(convention == "DateAndTime")
-        .then(pl.lit(DATE))
-        .when(convention == "InetAddress")
-        .then(pl.lit(INET))
-        .otherwise("display_hint")
-    )
-
-
-def _labelled(varbinds: pl.DataFrame, objects: pl.DataFrame) -> pl.DataFrame:
-    """Adds ``enum_label``: the name of a number, the names of the bits that are set."""
-    named = objects.filter(pl.col("enumeration").is_not_null()).select("oid", "base_type", "enumeration")
-    labels = {oid: json.loads(text) for oid, _, text in named.iter_rows()}
-    rows = [(oid, int(code), label) for oid, names in labels.items() for code, label in names.items()]
-    numbers = pl.DataFrame(rows, {"object_oid": pl.String, "integer": pl.Int64, "enum_label": pl.String}, orient="row")
-    values = varbinds.filter(form=BITS, wire_type="OctetString").select("object_oid", "value").unique()
-    texts = [bit_names(value, labels.get(oid, {})) for oid, value in values.iter_rows()]
-    bits = values.with_columns(_bits=pl.Series(texts, dtype=pl.String))
-    return (
-        varbinds.join(numbers, on=["object_oid", "integer"], how="left", maintain_order="left")
-        .join(bits, on=["object_oid", "value"], how="left", maintain_order="left")
-        .with_columns(enum_label=pl.coalesce("enum_label", "_bits"))
-    )
-
 
 _COLUMNS = (
     column("device_id", pl.String, "Agent as host:port", required=True, lineage="bronze.snmp_varbinds.target"),
@@ -171,7 +104,7 @@ def snmp_samples(varbinds: pl.DataFrame, *, mib_objects: pl.DataFrame) -> Output
     polls, late only after an interruption. A varbind without a value is rejected with its reason: no_such_object,
     no_such_instance, no_such_name, end_of_mib_view, null_value, unknown_wire_type or undecodable_value.
     """
-    decoded = _labelled(decode_values(_named(varbinds, mib_objects)), mib_objects)
+    decoded = decode_varbinds(varbinds, mib_objects)
     has_value = pl.col("reason").is_null()
     rows = decoded.filter(has_value).with_columns(
         device_id="target",

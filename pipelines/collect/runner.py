@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from pipelines.collect import mqtt, snmp, snmp_polls
+from pipelines.collect import mqtt, snmp, snmp_polls, snmp_traps
 from pipelines.collect.group_commit import GroupCommit
 from pipelines.config import Config
 from resources.errors import ConfigurationError, SecchiError
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _STATUS_SECONDS, _STATUS_MOST_SECONDS = 1.0, 5.0
 _RESTART_MIN, _RESTART_MAX = 1.0, 60.0
-_MQTT, _SNMP = "mqtt collector ", "snmp collector"
+_MQTT, _SNMP, _TRAPS = "mqtt collector ", "snmp collector", "snmp trap collector"
 
 
 def status_path(lakehouse: Path) -> Path:
@@ -86,8 +86,10 @@ async def collect(config: Config, stop: asyncio.Event, reload: Reload | None = N
     Raises:
         ConfigurationError: nothing is configured, the lakehouse cannot be written, or another process collects for it.
     """
-    if not config.mqtt and not config.snmp.targets:
-        raise ConfigurationError("nothing to collect: the configuration has neither [[mqtt]] nor [[snmp.targets]]")
+    if not config.has_sources:
+        raise ConfigurationError(
+            "nothing to collect: the configuration has no [[mqtt]], [[snmp.targets]], [snmp_traps]"
+        )
     with _sole_collector(config.lakehouse.path):
         await _Collectors(config).run(stop, reload)
 
@@ -183,6 +185,11 @@ def _wanted(config: Config) -> Iterator[_Wanted]:
         varbinds = _Landed(snmp.SOURCE, "snmp", snmp.RECORD)
         polls = _Landed(snmp_polls.SOURCE, "snmp", snmp_polls.RECORD)
         yield _Wanted(_SNMP, config.snmp, (varbinds, polls), snmp.SnmpCollector)
+    if config.snmp_traps:
+        engine_path = config.lakehouse.path / "status" / "snmp_engine.json"
+        section = snmp_traps.TrapSection(config.snmp_traps, config.trap_users, engine_path)
+        datagrams = _Landed(snmp_traps.SOURCE, "traps", snmp_traps.RECORD)
+        yield _Wanted(_TRAPS, section, (datagrams,), snmp_traps.TrapCollector)
 
 
 @dataclass
@@ -310,6 +317,7 @@ class _Collectors:
             "updated_at": datetime.now(UTC).isoformat(),
             "mqtt": {n.removeprefix(_MQTT): status for n, status in collectors.items() if n.startswith(_MQTT)},
             "snmp": collectors.get(_SNMP, {}),
+            "snmp_traps": collectors.get(_TRAPS, {}),
             "landing": {source: landing.status() for source, landing in self._landings.items()},
         }
 

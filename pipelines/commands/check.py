@@ -26,9 +26,13 @@ def command(settings: "Settings") -> None:
     tables = load_tables(declared=config.declared)
     check_retention(config, tables)
     check_secrets(config)
-    print_rows(("protocol", "from", "what", "how", "credentials"), [*_brokers(config), *_targets(config)], "table")
-    if not config.mqtt and not config.snmp.targets:
-        click.echo("Nothing is collected: there is neither [[mqtt]] nor [[snmp.targets]].")
+    print_rows(
+        ("protocol", "from", "what", "how", "credentials"),
+        [*_brokers(config), *_targets(config), *_traps(config)],
+        "table",
+    )
+    if not config.has_sources:
+        click.echo("Nothing is collected: there is no [[mqtt]], [[snmp.targets]] or [snmp_traps].")
     yours = sum(len(each.calculations) for each in config.declared)
     layers = sorted({table.layer for table in tables.values()})
     counts = (f"{sum(t.layer == layer for t in tables.values())} {layer}" for layer in layers)
@@ -74,6 +78,14 @@ def _brokers(config: "Config") -> list[tuple[str, ...]]:
         )
         for broker in config.mqtt
     ]
+
+
+def _traps(config: "Config") -> list[tuple[str, ...]]:
+    traps = config.snmp_traps
+    if traps is None:
+        return []
+    sources = ", ".join(map(str, traps.allow)) or "anyone"
+    return [("snmp traps", sources, f"{traps.host}:{traps.port}", "v1, v2c, v3", ", ".join(traps.users) or "no users")]
 
 
 def _secured(broker: "MqttBroker") -> str:

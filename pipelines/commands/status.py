@@ -42,6 +42,7 @@ def _print_collectors(config: "Config") -> None:
     click.echo(f"Collectors: {_liveness(status)}.")
     is_running = bool(status) and _is_alive(int(status["pid"]))
     rows = [*_mqtt_rows(status.get("mqtt", {}), is_running), *_snmp_rows(status.get("snmp", {}), is_running)]
+    rows += _trap_rows(status.get("snmp_traps", {}), is_running)
     if rows:
         print_rows(("collects from", "state", "received", "durable", "failures", "last error"), rows, "table")
     for source, landing in status.get("landing", {}).items():
@@ -118,6 +119,17 @@ def _snmp_rows(targets: Mapping[str, Any], is_running: bool) -> list[_Row]:
         told = f"{failed} of {polls} polls, {timeouts} timeouts"
         rows.append((f"snmp, {len(rest)} more targets", state, varbinds, None, told, None))
     return rows
+
+
+def _trap_rows(traps: Mapping[str, Any], is_running: bool) -> list[_Row]:
+    if not traps:
+        return []
+    state = ("down" if traps["last_error"] else "listening") if is_running else "stopped"
+    dropped = [(why, traps[f"dropped_{why}"]) for why in ("source", "rate", "full", "kernel")]
+    failures = ", ".join(f"{count} dropped ({why})" for why, count in dropped if count) or "0 dropped"
+    return [
+        (f"snmp traps {traps['listener']}", state, traps["received"], traps["landed"], failures, traps["last_error"])
+    ]
 
 
 def _target_state(target: Mapping[str, Any]) -> str:

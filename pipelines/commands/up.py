@@ -34,8 +34,8 @@ def command(settings: "Settings", port: int, host: str) -> int:
     _require_free(host, port)
     lakehouse = config.lakehouse.path.resolve()
     with _sole_supervisor(lakehouse), Supervisor(lakehouse / "logs", _report) as supervisor:
-        if not config.mqtt and not config.snmp.targets:
-            _report("nothing is collected: the configuration has neither [[mqtt]] nor [[snmp.targets]]")
+        if not config.has_sources:
+            _report("nothing is collected: the configuration has no [[mqtt]], [[snmp.targets]] or [snmp_traps]")
         for stage in stages(config, settings.config_path, host, port):
             supervisor.start(*stage)
         if not supervisor.is_stopping:

@@ -153,7 +153,7 @@ def test_a_lakehouse_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_nothing_to_collect_is_said(tmp_path: Path) -> None:
     config = Config(lakehouse=LakehouseConfig(path=tmp_path))
-    with pytest.raises(ConfigurationError, match=r"neither \[\[mqtt\]\] nor \[\[snmp\.targets\]\]"):
+    with pytest.raises(ConfigurationError, match=r"no \[\[mqtt\]\], \[\[snmp\.targets\]\], \[snmp_traps\]"):
         asyncio.run(collect(config, asyncio.Event()))
 
 

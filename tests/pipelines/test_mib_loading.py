@@ -61,7 +61,7 @@ def test_last_months_unknown_objects_become_readable(devices: Devices) -> None:
     assert before.filter(metric_oid=HEAT)["object_name"].null_count() == 3
 
     load = load_mibs(devices.context, [FOLDER])
-    assert load.asked == [snmp_samples.identifier]
+    assert load.asked == [snmp_samples.identifier, "silver.trap_events"]
     assert is_behind(devices.context) is not None
     devices.drain()
 
@@ -184,7 +184,7 @@ def test_the_command_names_what_is_wrong_and_loads_the_rest(tmp_path: Path, caps
     assert err == (
         f"secchi: {folder}/BROKEN-MIB:2: BROKEN-MIB: imports foo from NO-MIB, which is not there; load it too\n"
     )
-    assert "Loaded 3 modules; silver.snmp_samples" in out
+    assert "Loaded 3 modules; silver.snmp_samples, silver.trap_events" in out
     assert main([*arguments, str(folder / "ACME-RACK-MIB.mib")]) == 0, "what it imports stands beside it"
     assert main([*arguments, str(folder / "nothing")]) == 2
     assert "No such file or directory; name a file or a directory of MIB modules" in capsys.readouterr().err
