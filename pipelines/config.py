@@ -166,8 +166,8 @@ class Config(Model):
         return self.lakehouse.path / "landing"
 
 
-def parse_config(document: dict[str, Any], source: str = "secchi.toml") -> Config:
-    """Validates a parsed TOML document.
+def parse_config(document: dict[str, Any], source: str = "secchi.toml", folder: Path | None = None) -> Config:
+    """Validates a parsed TOML document; files of secrets are relative to ``folder``, or to where the process stands.
 
     Raises:
         ConfigurationError: one line naming file, key, value and what is accepted.
@@ -175,7 +175,7 @@ def parse_config(document: dict[str, Any], source: str = "secchi.toml") -> Confi
     calculations = document.get("calculation", [])
     rest = {k: v for k, v in document.items() if k != "calculation"}
     try:
-        config = Config.model_validate({**rest, "calculation": calculations})
+        config = Config.model_validate({**rest, "calculation": calculations}, context={"folder": folder})
     except ValidationError as error:
         raise ConfigurationError(f"{source}: {first_mistake(error)}") from error
     config._source = source
@@ -227,9 +227,9 @@ def load_config(path: Path | None = None) -> Config:
         _check_place("the defaults", Config().lakehouse.path)
         return Config()
     document = _read_toml(file, f"name the file with --config or {CONFIG_VARIABLE}")
-    config = parse_config(document, str(file))
-    config._declared += tuple(_included(config, file))
     folder = file.resolve().parent
+    config = parse_config(document, str(file), folder)
+    config._declared += tuple(_included(config, file))
     lakehouse = LakehouseConfig(path=folder / config.lakehouse.path)
     snmp = with_target_files(config.snmp, folder, str(file))
     _check_place(str(file), lakehouse.path)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from resources.errors import ConfigurationError, reason_of
 from resources.strict_model import StrictModel
@@ -65,6 +65,13 @@ class Secret(Model):
         if not isinstance(value, dict | cls):  # its number, too, would be shown with the mistake
             raise ValueError('must not stand in the file; write {env = "NAME"} or {file = "path"}')
         return value
+
+    @field_validator("file")
+    @classmethod
+    def _beside_the_configuration(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        """A relative path is relative to secchi.toml, whose folder the validation is told."""
+        folder = (info.context or {}).get("folder")
+        return folder / value if folder and value else value
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Secret":

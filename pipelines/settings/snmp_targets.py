@@ -25,10 +25,12 @@ def with_target_files(config: SnmpConfig, folder: Path, source: str) -> SnmpConf
     """
     placed = [(f"{source}: snmp.targets[{index}]", target) for index, target in enumerate(config.targets)]
     for pattern in config.target_files:
-        paths = sorted(path for path in folder.glob(pattern) if path.is_file()) if pattern else []
+        anchor = Path(pattern).anchor
+        found = Path(anchor).glob(pattern.removeprefix(anchor)) if anchor else folder.glob(pattern or "no name")
+        paths = sorted(path for path in found if path.is_file())
         if not paths:
             raise ConfigurationError(f"{source}: snmp.target_files has {pattern!r}, and no file in {folder} is of it")
-        placed += [found for path in paths for found in _read(path)]
+        placed += [target for path in paths for target in _read(path)]
     try:
         config.check_targets(placed)
     except ValueError as error:
