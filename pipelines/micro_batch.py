@@ -169,7 +169,7 @@ def record_batches(context: Context) -> None:
         if table.layer == "ops" or not context.lakehouse.exists(table.stored):
             continue
         try:
-            found = _commits(context, table, marker.get(table.identifier, 0))
+            found = commits_of(context, table, marker.get(table.identifier, 0))
         except SchemaMismatchError as error:
             log.debug("%s: its commits are recorded when it is mended", error)  # its own step reports it
             continue
@@ -181,7 +181,7 @@ def record_batches(context: Context) -> None:
         context.lakehouse.commit_once(Commit(stored, stored.identifier, marker, to, head.batch_id + 1, files))
 
 
-def _commits(context: Context, table: Table, after: int) -> list[dict[str, Any]]:
+def commits_of(context: Context, table: Table, after: int) -> list[dict[str, Any]]:
     """Rows of ops.batches for the table's commits later than batch ``after``."""
     found = []
     for snapshot in context.lakehouse.table(table.stored).metadata.snapshots:

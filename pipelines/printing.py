@@ -51,6 +51,14 @@ def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return table
 
 
+def text_or_hex(raw: bytes) -> str:
+    """Text where it is text, else hex."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.hex()
+
+
 def age(seconds: float | None) -> str:
     """A length of time as people say it: 4.2 s, 12 min, 3.5 h, 8.1 d."""
     if seconds is None:

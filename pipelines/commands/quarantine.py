@@ -40,22 +40,14 @@ def command(settings: "Settings", reason: str | None, stage: str | None, limit: 
 
 
 def _print_records(context: "Context", shown: "pl.DataFrame", show_raw: bool) -> None:
-    from pipelines.printing import print_rows
+    from pipelines.printing import print_rows, text_or_hex
     from pipelines.waiting import raw_bytes
 
     columns = ["quarantined_at", "stage", "reason", "message", "stream", "sequence", "row"]
     rows: list[tuple[Any, ...]] = shown.select(columns).rows()
     if show_raw:
         raw = raw_bytes(context, shown["record_id"].to_list())
-        rows = [(*row, _text(raw[record])) for row, record in zip(rows, shown["record_id"], strict=True)]
+        rows = [(*row, text_or_hex(raw[record])) for row, record in zip(rows, shown["record_id"], strict=True)]
         columns.append("raw")
     click.echo("The newest:")
     print_rows(columns, rows, "table")
-
-
-def _text(raw: bytes) -> str:
-    """Text where it is text, else hex."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.hex()
