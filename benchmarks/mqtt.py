@@ -49,21 +49,17 @@ class TimedCommit(GroupCommit):
     def __init__(self, stream: LandingStream) -> None:
         super().__init__(stream)
         self.waited: list[tuple[float, int]] = []
-        self._since = 0
 
-    def put(self, record: Sequence[Any], on_durable: OnDurable | None = None) -> None:
-        """Adds a record; those that were read together come with one ``on_durable``, at the last of them."""
-        self._since += 1
-        if on_durable:
-            came, count, self._since = time.monotonic(), self._since, 0
+    def put_all(self, records: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
+        """Adds records that were read together."""
+        came, count = time.monotonic(), len(records)
 
-            def told() -> None:
-                self.waited.append((time.monotonic() - came, count))
+        def told() -> None:
+            self.waited.append((time.monotonic() - came, count))
+            if on_durable:
                 on_durable()
 
-            super().put(record, told)
-        else:
-            super().put(record)
+        super().put_all(records, told)
 
     def p99_ms(self) -> float:
         """99 % of the records were durable within this time."""

@@ -100,7 +100,7 @@ class MqttConnection:
             try:
                 client.tls_set_context(broker.tls.context())
             except ConfigurationError as error:
-                raise ConfigurationError(f"{broker}: {error}") from error
+                raise ConfigurationError(f"{broker}: tls.{error}") from error
         if broker.state_topic:
             client.will_set(broker.state_topic, self._state("offline"), qos=1, retain=True)
         client.on_connect = self._connected

@@ -29,7 +29,7 @@ class Tls:
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except OSError as error:
-            raise ConfigurationError(f"tls.ca: cannot read {self.ca} as PEM certificates: {_reason(error)}") from error
+            raise ConfigurationError(f"ca: cannot read {self.ca} as PEM certificates: {_reason(error)}") from error
         context.minimum_version = _VERSIONS[self.minimum_version]
         if self.certificate:
             try:
@@ -37,7 +37,7 @@ class Tls:
                 context.load_cert_chain(self.certificate, self.key, lambda: self.key_password or "")
             except OSError as error:
                 place = f"{self.certificate} with key {self.key or 'in the same file'}"
-                raise ConfigurationError(f"tls.certificate: cannot use {place}: {_reason(error)}") from error
+                raise ConfigurationError(f"certificate: cannot use {place}: {_reason(error)}") from error
         return context
 
 

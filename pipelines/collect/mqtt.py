@@ -130,6 +130,8 @@ class MqttCollector:
             self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._landing.request_flush)
 
     def _land(self, connection: MqttConnection, arrived: Arrived) -> None:
+        if not arrived.messages:
+            return
         received_at, broker, parts = time.time_ns() // 1000, self._config.name, self._parts
         records = [
             (broker, topic, qos, retain, payload, received_at, parts.of(topic))

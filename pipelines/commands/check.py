@@ -64,7 +64,7 @@ def check_secrets(config: "Config") -> None:
             try:
                 broker.tls.reveal().context()
             except ConfigurationError as error:
-                raise ConfigurationError(f"{config.source}: mqtt[{index}].tls: {error}") from error
+                raise ConfigurationError(f"{config.source}: mqtt[{index}].tls.{error}") from error
 
 
 def _brokers(config: "Config") -> list[tuple[str, ...]]:

@@ -79,11 +79,13 @@ class MqttBroker(Model):
         Raises:
             ConfigurationError: a secret is not there.
         """
+        place = "password: "
         try:
             password = self.password.reveal() if self.password else None
+            place = "tls."
             tls = self.tls.reveal() if self.tls else None
         except ConfigurationError as error:
-            raise ConfigurationError(f"mqtt broker {self.name}: {error}") from error
+            raise ConfigurationError(f"mqtt broker {self.name}: {place}{error}") from error
         return Broker(
             name=self.name,
             host=self.host,

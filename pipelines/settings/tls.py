@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from pipelines.settings.fields import Model, Secret
+from resources.errors import ConfigurationError
 from resources.tls import Tls
 
 
@@ -30,5 +31,8 @@ class TlsConfig(Model):
         Raises:
             ConfigurationError: the password of the key is not there.
         """
-        password = self.key_password.reveal() if self.key_password else None
+        try:
+            password = self.key_password.reveal() if self.key_password else None
+        except ConfigurationError as error:
+            raise ConfigurationError(f"key_password: {error}") from error
         return Tls(self.ca, self.certificate, self.key, password, self.minimum_version)

@@ -108,5 +108,5 @@ def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
 
 def test_an_encrypted_key_without_its_password_is_said_and_not_asked_for(tmp_path: Path) -> None:
     certificate, key = Authority(tmp_path).sign("client", password=b"sesame")
-    with pytest.raises(ConfigurationError, match=r"tls\.certificate: cannot use .*client\.pem with key .*client\.key"):
+    with pytest.raises(ConfigurationError, match=r"certificate: cannot use .*client\.pem with key .*client\.key"):
         TlsConfig(certificate=certificate, key=key).reveal().context()

@@ -212,6 +212,20 @@ def test_check_names_what_is_collected_and_no_secret(run: Run, config: Path, mon
     assert not (config.parent / "data").exists()
 
 
+@pytest.mark.parametrize(
+    ("tls", "told"),
+    [
+        ('{ca = "nowhere.pem"}', "ca: cannot read nowhere.pem as PEM certificates: No such file or directory"),
+        ('{certificate = "us.pem"}', "certificate: cannot use us.pem with key in the same file"),
+        ('{certificate = "us.pem", key_password = {env = "KEY"}}', "key_password: the environment variable KEY is not"),
+    ],
+)
+def test_check_names_a_certificate_that_cannot_be_used(run: Run, config: Path, tls: str, told: str) -> None:
+    config.write_text(f'[[mqtt]]\nname = "north"\ntopics = ["plant/#"]\ntls = {tls}\n')
+    ran = run("--config", config, "check")
+    assert ran.code == 2 and one_line(ran).startswith(f"secchi: {config}: mqtt[0].tls.{told}")
+
+
 def test_collect_without_anything_to_collect(run: Run, config: Path) -> None:
     ran = run("--config", config, "collect")
     assert ran.code == 2 and "nothing to collect" in one_line(ran)
