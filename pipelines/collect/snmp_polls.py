@@ -180,13 +180,15 @@ class Poller:
 
     def _note(self, answers: Sequence[Answer], is_stopping: bool) -> None:
         error = next((answer.error for answer in answers if answer.error), None)
+        if error and is_stopping:
+            return  # the stop cut it short: it says nothing of the target
         status, was_failing = self.status, self.name in self.status.failing
         status.polls += 1
         status.timeouts += sum(answer.timed_out for answer in answers)
         if error:
             status.failed += 1
             status.last_error = str(error)
-            if not was_failing and not is_stopping:
+            if not was_failing:
                 status.failing.append(self.name)
                 logger.warning("%s; module %s is tried again every %s", error, self.name, self.module.interval)
         else:

@@ -231,8 +231,36 @@ def test_a_stop_does_not_wait_longer_than_a_request_may_take(tmp_path: Path) -> 
         return collector.status()
 
     (status,) = asyncio.run(run()).values()
-    assert status["last_error"].endswith("the poll was stopped")
     assert len(landed(tmp_path)) == status["varbinds"] > 1
+    assert landed(tmp_path, snmp_polls.SOURCE)[-1]["error"].endswith("the poll was stopped")
+    assert (status["last_error"], status["failed"], status["failing"]) == (None, 0, [])
+
+
+@pytest.mark.parametrize("is_down_before", [False, True])
+def test_a_stop_is_no_error_of_the_target(tmp_path: Path, silent: int, is_down_before: bool) -> None:
+    target = f"127.0.0.1:{silent}"
+    made = config({"up": {"get": [f"{SYSTEM}.3.0"], **FAST}}, {"port": silent, "modules": ["up"], "timeout": 0.1})
+
+    async def run() -> tuple[dict[str, Any], dict[str, Any]]:
+        stop = asyncio.Event()
+        async with landing(tmp_path) as commits, asyncio.timeout(20):
+            collector = SnmpCollector(made, *commits)
+            running = asyncio.create_task(collector.run(stop))
+            if is_down_before:
+                while not collector.status()[target]["failed"]:
+                    await asyncio.sleep(0.01)
+            while collector._targets[target].session._endpoint is None:
+                await asyncio.sleep(0.001)
+            before = collector.status()[target]
+            stop.set()
+            await running
+        return before, collector.status()[target]
+
+    before, after = asyncio.run(run())
+    assert bool(before["last_error"]) is is_down_before
+    told = ("polls", "failed", "timeouts", "failing", "last_error")
+    assert [after[name] for name in told] == [before[name] for name in told]
+    assert landed(tmp_path, snmp_polls.SOURCE)[-1]["error"]
 
 
 def test_polls_wait_while_landing_is_full(tmp_path: Path, agent: int) -> None:
