@@ -72,6 +72,15 @@ class ModelConfig(Model):
     keep_models: Annotated[int, Field(ge=1)] = 5
     schedule: Cron = "0 3 * * *"
 
+    @model_validator(mode="after")
+    def _enough_windows(self) -> "ModelConfig":
+        if self.min_windows > self.max_windows:
+            raise ValueError(
+                f"has min_windows = {self.min_windows}, which must not be more than max_windows = {self.max_windows}: "
+                "no training would ever have enough"
+            )
+        return self
+
 
 class MaintenanceConfig(Model):
     """``[maintenance]``: compaction, expiry, sweep and retention."""

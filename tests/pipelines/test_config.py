@@ -97,6 +97,10 @@ def test_time_without_an_offset_is_utc(text: str) -> None:
             "mqtt[0] has reconnect_min = 120 s, which must not be more than reconnect_max = 60 s",
         ),
         (
+            "[ml]\nmax_windows = 499",
+            "ml has min_windows = 500, which must not be more than max_windows = 499",
+        ),
+        (
             "[snmp.modules.m]\nget = ['1.3']\n" + 2 * "[[snmp.targets]]\nhost = 'h'\nmodules = ['m']\n",
             "snmp targets[1] is h:161, as targets[0] is; name all its modules in one",
         ),
