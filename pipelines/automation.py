@@ -100,18 +100,18 @@ def without(tables: Mapping[str, Table], failed: Iterable[str]) -> dict[str, Tab
 
 def reason_to_run(context: "Context", failures: Failures, now: float) -> str | None:
     """Why micro-batches should be carried now, or None. Tables that failed lately are given time, others not held."""
+    from pipelines.bronze_step import recover
     from pipelines.micro_batch import is_behind
-    from resources.landing import recover_streams
 
     tables = context.tables
     if not failures.is_over(now):
         tables = without(tables, failures.tables) if failures.tables else {}
     bronze = [t for t in tables.values() if t.landing is not None]
-    for table in bronze:
-        recover_streams(context.landing, table.name)
     if not bronze:
         return None  # a failed run that named no table, or landing cannot be taken in: wait
     try:
+        for table in bronze:
+            recover(context, table)
         return is_behind(replace(context, tables=tables))
     except SourceUnavailableError:
         raise

@@ -45,8 +45,7 @@ def plan_bronze(context: Context, table: Table) -> BronzePlan:
     An unknown stream starts at 0; a stream whose directory is gone is forgotten.
     """
     root, source = context.landing, table.name
-    for stream in recover_streams(root, source):
-        log.info("landing %s/%s: sealed the open segment of a collector that is gone", source, stream)
+    recover(context, table)
     head = context.lakehouse.head(table.stored)
     marker: Marker = head.markers.get(table.identifier, {})
     segments = sealed_segments(root, source)
@@ -58,6 +57,16 @@ def plan_bronze(context: Context, table: Table) -> BronzePlan:
     to = {stream: sequence for stream, sequence in marker.items() if stream in known}
     to |= {s.stream: s.sequence for s in taken}
     return BronzePlan(marker, to, head.batch_id + 1, tuple(taken), len(taken) < len(waiting))
+
+
+def recover(context: Context, table: Table) -> None:
+    """Seals what collectors that are gone left open in the landing of a bronze table."""
+
+    def taken() -> Marker:
+        return context.lakehouse.head(table.stored).markers.get(table.identifier, {})
+
+    for stream in recover_streams(context.landing, table.name, taken):
+        log.info("landing %s/%s: sealed the open segment of a collector that is gone", table.name, stream)
 
 
 def _up_to(segments: list[Segment], most: int) -> list[Segment]:

@@ -15,7 +15,7 @@ import os
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from resources.errors import LandingFullError, SourceUnavailableError
 
 _OPEN = "open.arrows"
 _LOCK = "lock"
+_NO_RECORDS = frozenset({_LOCK, "removed", "removed.new"})  # the last two are of earlier versions
 _SEALED = f"{12 * '[0-9]'}.arrows"
 _CRC = b"crc32"
 
@@ -93,7 +94,7 @@ class LandingStream:
     @property
     def name(self) -> str:
         """``collector/epoch``: the stream's name in bronze."""
-        return f"{self.directory.parent.name}/{self.directory.name}"
+        return _stream_name(self.directory)
 
     def write(self, records: Sequence[Sequence[Any]]) -> None:
         """Writes records (a value for each column of the schema) and fsyncs them; a failed write leaves no trace.
@@ -265,7 +266,7 @@ def sealed_segments(root: Path, source: str) -> list[Segment]:
     """The sealed segments of a source in landing order: stream, then sequence."""
     found = []
     for directory in _stream_directories(root, source):
-        stream = f"{directory.parent.name}/{directory.name}"
+        stream = _stream_name(directory)
         for path in directory.glob(_SEALED):
             found.append(Segment(source, stream, int(path.stem), path, path.stat().st_size))
     return sorted(found, key=lambda s: (s.stream, s.sequence))
@@ -276,11 +277,11 @@ def has_sealed_segments(root: Path) -> bool:
     return any(True for _ in root.glob(f"*/*/*/{_SEALED}"))
 
 
-def recover_streams(root: Path, source: str) -> list[str]:
+def recover_streams(root: Path, source: str, taken: Callable[[], Mapping[str, int]]) -> list[str]:
     """Seals what dead collectors left open and removes their empty directories; returns the streams it sealed.
 
     A stream is dead when its lock is free. The torn tail of its open segment is cut at the last whole batch: it was
-    never acknowledged.
+    never acknowledged. ``taken`` gives the last sequence of each stream that is committed now: none is used again.
     """
     sealed = []
     for directory in _stream_directories(root, source):
@@ -288,8 +289,8 @@ def recover_streams(root: Path, source: str) -> list[str]:
         if lock is None:
             continue
         try:
-            if _seal_open_segment(directory):
-                sealed.append(f"{directory.parent.name}/{directory.name}")
+            if _seal_open_segment(directory, taken):
+                sealed.append(_stream_name(directory))
             _remove_if_empty(directory)
         finally:
             os.close(lock)
@@ -298,7 +299,11 @@ def recover_streams(root: Path, source: str) -> list[str]:
 
 def stream_names(root: Path, source: str) -> set[str]:
     """The streams of a source that have a directory."""
-    return {f"{d.parent.name}/{d.name}" for d in _stream_directories(root, source)}
+    return {_stream_name(directory) for directory in _stream_directories(root, source)}
+
+
+def _stream_name(directory: Path) -> str:
+    return f"{directory.parent.name}/{directory.name}"
 
 
 def _stream_directories(root: Path, source: str) -> list[Path]:
@@ -318,7 +323,7 @@ def _try_lock(directory: Path) -> int | None:
     return lock
 
 
-def _seal_open_segment(directory: Path) -> bool:
+def _seal_open_segment(directory: Path, taken: Callable[[], Mapping[str, int]]) -> bool:
     path = directory / _OPEN
     if not path.exists():
         return False
@@ -329,16 +334,16 @@ def _seal_open_segment(directory: Path) -> bool:
     with path.open("r+b") as file:
         file.truncate(whole)
         os.fsync(file.fileno())
-    path.rename(_sealed_path(directory, _last_sequence(directory) + 1))
+    path.rename(_sealed_path(directory, _last_sequence(directory, taken) + 1))
     fsync_directory(directory)
     return True
 
 
-def _last_sequence(directory: Path) -> int:
+def _last_sequence(directory: Path, taken: Callable[[], Mapping[str, int]]) -> int:
     """The highest sequence used so far: of the sealed segments and of those already committed and removed."""
-    floor = directory / "removed"
-    removed = int(floor.read_text()) if floor.exists() else 0
-    return max([removed, *(int(p.stem) for p in directory.glob(_SEALED))])
+    sealed = [int(path.stem) for path in directory.glob(_SEALED)]
+    # Asked for after looking: what another planner has removed meanwhile, it has committed before.
+    return max([taken().get(_stream_name(directory), 0), *sealed])
 
 
 def _whole_length(path: Path) -> tuple[int, int]:
@@ -359,24 +364,13 @@ def _whole_length(path: Path) -> tuple[int, int]:
 
 
 def remove_segment(segment: Segment) -> None:
-    """Deletes a committed segment, remembering its number so that recovery never uses it again."""
-    floor = segment.path.parent / "removed"
-    known = int(floor.read_text()) if floor.exists() else 0
-    if segment.sequence > known:
-        draft = floor.with_name("removed.new")
-        with draft.open("w") as file:
-            file.write(str(segment.sequence))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(floor)
-        fsync_directory(floor.parent)
+    """Deletes a committed segment."""
     segment.path.unlink(missing_ok=True)
 
 
 def _remove_if_empty(directory: Path) -> None:
-    rest = {p.name for p in directory.iterdir()} - {_LOCK, "removed", "removed.new"}
-    if rest:
+    if {path.name for path in directory.iterdir()} - _NO_RECORDS:
         return
-    for name in (_LOCK, "removed", "removed.new"):
+    for name in _NO_RECORDS:
         (directory / name).unlink(missing_ok=True)
     directory.rmdir()

@@ -234,7 +234,7 @@ def test_closing_seals_and_releases_the_stream(tmp_path: Path) -> None:
     asyncio.run(scenario())
     assert numbers(tmp_path) == [1]
     remove_segment(sealed_segments(tmp_path, "source")[0])
-    recover_streams(tmp_path, "source")
+    recover_streams(tmp_path, "source", dict)
     assert not stream_names(tmp_path, "source"), "the lock is free"
 
 

@@ -72,7 +72,7 @@ def landed(root: Path) -> list[bytes]:
 
 
 def recovered(root: Path) -> list[bytes]:
-    recover_streams(root, SOURCE)
+    recover_streams(root, SOURCE, dict)
     return landed(root)
 
 

@@ -99,7 +99,7 @@ def write_all(disk: Disk, steps: list[int]) -> int:
 
 
 def recovered(root: Path) -> list[int]:
-    recover_streams(root, "source")
+    recover_streams(root, "source", dict)
     return [n for s in sealed_segments(root, "source") for n in read_segment(s.path)[0]["number"].to_pylist()]
 
 

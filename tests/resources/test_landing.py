@@ -67,7 +67,7 @@ def recover(data: bytes) -> list[Record]:
         directory = Path(folder) / "source" / "collector" / "dead"
         directory.mkdir(parents=True)
         (directory / "open.arrows").write_bytes(data)
-        recover_streams(Path(folder), "source")
+        recover_streams(Path(folder), "source", dict)
         assert not (directory / "open.arrows").exists()
         return landed(Path(folder))
 
@@ -228,7 +228,7 @@ def test_close_releases_the_lock_although_the_seal_fails(tmp_path: Path, monkeyp
     fail_once(monkeypatch, "rename", errno.ENOSPC)
     with pytest.raises(LandingFullError):
         stream.close()
-    assert recover_streams(tmp_path, "source") == [stream.name]
+    assert recover_streams(tmp_path, "source", dict) == [stream.name]
     assert landed(tmp_path) == [("a", bytes(100), 1)]
 
 
@@ -255,11 +255,11 @@ def test_what_a_killed_collector_had_committed_is_recovered(tmp_path: Path) -> N
         assert child.stdout
         for _ in range(40):
             acknowledged = int(child.stdout.readline())
-        assert recover_streams(tmp_path, "source") == [], "a live collector's stream must be left alone"
+        assert recover_streams(tmp_path, "source", dict) == [], "a live collector's stream must be left alone"
         child.send_signal(signal.SIGKILL)
         rest = child.stdout.read().split()
     acknowledged = int(rest[-1]) if rest else acknowledged
-    recover_streams(tmp_path, "source")
+    recover_streams(tmp_path, "source", dict)
     numbers = [row[2] for row in landed(tmp_path)]
     assert numbers == list(range(len(numbers)))
     assert numbers[-1] >= acknowledged
@@ -271,11 +271,11 @@ def test_recovery_never_uses_the_number_of_a_removed_segment_again(tmp_path: Pat
     data, _ = write_batches(tmp_path / "other", [[("a", b"", 1)]])
     directory = tmp_path / "source" / "collector" / "dead"
     directory.mkdir(parents=True)
-    (directory / "000000000007.arrows").write_bytes(data)
-    remove_segment(sealed_segments(tmp_path, "source")[0])
-    (directory / "open.arrows").write_bytes(data)
-    assert recover_streams(tmp_path, "source") == ["collector/dead"]
-    assert [s.sequence for s in sealed_segments(tmp_path, "source")] == [8]
+    for sealed in ([], ["000000000008.arrows"]):
+        (directory / "open.arrows").write_bytes(data)
+        assert [path.name for path in directory.glob("0*")] == sealed
+        assert recover_streams(tmp_path, "source", lambda: {"collector/dead": 7}) == ["collector/dead"]
+    assert [s.sequence for s in sealed_segments(tmp_path, "source")] == [8, 9]
 
 
 def test_a_recreated_directory_is_another_stream(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_nothing_is_acknowledged_into_a_removed_directory(tmp_path: Path) -> Non
 def test_an_empty_dead_stream_is_removed_and_a_live_one_is_not(tmp_path: Path) -> None:
     live, dead = make_stream(tmp_path), make_stream(tmp_path)
     dead.close()
-    assert recover_streams(tmp_path, "source") == []
+    assert recover_streams(tmp_path, "source", dict) == []
     assert stream_names(tmp_path, "source") == {live.name}
     assert not has_sealed_segments(tmp_path)
     live.close()
