@@ -12,6 +12,7 @@ from assets.declarations import Declarations
 from pipelines.settings.cron import Cron
 from pipelines.settings.decode import DecodeConfig
 from pipelines.settings.fields import Model, Size
+from pipelines.settings.labels import LabelFile
 from pipelines.settings.mqtt import MqttBroker
 from pipelines.settings.snmp import SnmpConfig
 from pipelines.settings.snmp_targets import with_target_files
@@ -108,6 +109,7 @@ class Config(Model):
     landing: LandingConfig = LandingConfig()
     mqtt: list[MqttBroker] = []
     decode: list[DecodeConfig] = []
+    fault_labels: list[LabelFile] = []
     snmp: SnmpConfig = SnmpConfig()
     snmp_traps: SnmpTraps | None = None
     time: TimeConfig = TimeConfig()

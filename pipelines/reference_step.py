@@ -8,6 +8,7 @@ import polars as pl
 
 from assets.table import Table
 from pipelines.context import Context, TableResult
+from resources.errors import SourceUnavailableError
 from resources.lakehouse import Commit
 
 _CONTENT, _LOADS = "content", "loads"
@@ -37,7 +38,18 @@ def _built_in(context: Context, function: Callable[..., pl.DataFrame], configura
     """What the table's function returns; one that is made of the configuration is given its entries."""
     if configuration is None:
         return function()
-    return function([entry.model_dump() for entry in getattr(context.config, configuration)])
+    return function([_entry(entry.model_dump()) for entry in getattr(context.config, configuration)])
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the configuration; one that names a file comes with its bytes as ``content``."""
+    if (file := entry.get("file")) is None:
+        return entry
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise SourceUnavailableError(f"{file}: {error.strerror}; secchi.toml names it") from error
+    return {**entry, "content": content}
 
 
 def load_modules(context: Context, table: Table, rows: pl.DataFrame, loaded_at: datetime) -> dict[str, int]:

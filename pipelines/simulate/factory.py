@@ -105,7 +105,7 @@ def run(options: Options, stopped: threading.Event) -> None:
     started, now_ms = time.monotonic(), time.time_ns() // 1_000_000
     from_ms, starts = _starts(options, sites, now_ms)
     if options.labels is not None:
-        _write_labels(options.labels, ())  # a path that cannot be written is told now
+        write_labels(options.labels, ())  # a path that cannot be written is told now
     try:
         publisher = Publisher(options.broker, options.regions, options.sent, stopped)
     except OSError as error:
@@ -116,12 +116,11 @@ def run(options: Options, stopped: threading.Event) -> None:
                 break
             if message.key is None or message.key.ts_ms >= starts.get(message.key.site_id, from_ms):
                 publisher.publish(message, False)
+        _tell_labels(options, plant, from_ms, starts)
         LivePhase(options, plant, publisher).run(stopped)
     finally:
         publisher.close()
-    if options.labels is not None:
-        labels = plant.labels(from_ms, time.time_ns() // 1_000_000)
-        _write_labels(options.labels, (one for one in labels if one.ended_ms > starts.get(one.site_id, from_ms)))
+    _tell_labels(options, plant, from_ms, starts)
     seconds = round(time.monotonic() - started, 3)
     counts = {**publisher.counts, "unacknowledged": publisher.unacknowledged}
     problems = {"problems": publisher.problems} if publisher.problems else {}
@@ -150,11 +149,25 @@ def _utc(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _write_labels(path: Path, labels: Iterable[Label]) -> None:
+def _tell_labels(options: Options, plant: Plant, from_ms: int, starts: Mapping[int, int]) -> None:
+    """Writes the faults until now, where a file for them is wanted."""
+    if options.labels is not None:
+        labels = plant.labels(from_ms, time.time_ns() // 1_000_000)
+        write_labels(options.labels, (one for one in labels if one.ended_ms > starts.get(one.site_id, from_ms)))
+
+
+def write_labels(path: Path, labels: Iterable[Label]) -> None:
+    """Replaces a CSV file of faults, as ``reference.fault_labels`` reads it.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.tmp")
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(LABEL_COLUMNS)
             writer.writerows((*label[:2], _utc(label.started_ms), _utc(label.ended_ms), label.kind) for label in labels)
+        draft.replace(path)  # whoever reads it has all of it
     except OSError as error:
         raise ConfigurationError(f"--labels {path}: {error.strerror}") from error

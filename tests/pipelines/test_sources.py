@@ -7,6 +7,11 @@ import polars as pl
 import pytest
 
 from pipelines.settings.decode import DecodeConfig
+from pipelines.settings.labels import LabelFile
+from pipelines.simulate.catalogue import load_catalogue
+from pipelines.simulate.factory import write_labels
+from pipelines.simulate.readings import FAULTS
+from pipelines.simulate.readings import Plant as Factory
 from tests.pipelines.plant import Plant
 
 MACHINE, VALUES = "silver.machine_readings", "silver.topic_values"
@@ -70,3 +75,19 @@ def test_formats_follow_the_configuration(tmp_path: Path) -> None:
     last = Plant(tmp_path)
     last.drain()
     assert last.table("reference.topic_formats").is_empty()
+
+
+def test_labels_of_the_simulator_are_a_table_that_follows_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "faults.csv"
+    plant = Plant(tmp_path / "lake", {"fault_labels": [LabelFile(file=file)]})
+    (failed,) = [result for result in plant.batches.drain() if result.error]
+    assert failed.table == "reference.fault_labels" and f"{file}: No such file" in str(failed.error)
+    sites = load_catalogue()
+    for days in (1, 2):
+        now = 86_400_000 * days
+        write_labels(file, Factory(sites, 0).labels(0, now))
+        again = Plant(tmp_path / "lake", {"fault_labels": [LabelFile(file=file)]})
+        again.drain()
+        rows = again.table("reference.fault_labels")
+        assert rows.height >= days * sum(len(site.devices) for site in sites)
+        assert set(rows["fault"]) <= set(FAULTS) and (rows["ended_at"] > rows["started_at"]).all()
