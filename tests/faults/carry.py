@@ -3,9 +3,6 @@
 ``python -m tests.faults.carry FOLDER POINT``: see POINTS. The product has no hook for it: the point is patched in.
 """
 
-import importlib
-import os
-import signal
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +13,7 @@ from pipelines.config import Config, LakehouseConfig
 from pipelines.context import open_context
 from pipelines.micro_batch import MicroBatches
 from resources.lakehouse import Commit
+from tests.faults.points import around, die, patch
 from tests.pipelines.plant import START
 
 COMMITS = (
@@ -34,52 +32,26 @@ POINTS = (
 )
 
 
-def die(*_: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def patch(place: str, name: str, wrap: Callable[[Any], Any]) -> None:
-    owner: Any = importlib.import_module(place.split(":")[0])
-    for part in place.split(":")[1:]:
-        owner = getattr(owner, part)
-    setattr(owner, name, wrap(getattr(owner, name)))
-
-
-def around(when: str, is_it: Callable[..., bool]) -> Callable[[Any], Any]:
-    def wrap(original: Any) -> Any:
-        def patched(*arguments: Any, **options: Any) -> Any:
-            if when == "before" and is_it(*arguments):
-                die()
-            result = original(*arguments, **options)
-            if when == "after" and is_it(*arguments):
-                die()
-            return result
-
-        return patched
-
-    return wrap
-
-
-def arm(point: str) -> None:
+def arm(point: str, kill: Callable[[], None] = die) -> None:
     when, _, rest = point.partition(" ")
     if rest == "removal of a segment":
-        patch("pipelines.bronze_step", "remove_segment", around(when, lambda *_: True))
+        patch("pipelines.bronze_step", "remove_segment", around(when, lambda *_: True, kill))
     elif rest.startswith("commit of "):
         table = rest.removeprefix("commit of ")
         if when == "inside":  # data, manifests and metadata are written; the catalog is not swapped
-            patch("pyiceberg.catalog.sql:SqlCatalog", "_write_metadata", after_metadata_of(table))
+            patch("pyiceberg.catalog.sql:SqlCatalog", "_write_metadata", after_metadata_of(table, kill))
         else:
-            patch("resources.lakehouse:Lakehouse", "commit_once", around(when, of_table(table)))
+            patch("resources.lakehouse:Lakehouse", "commit_once", around(when, of_table(table), kill))
 
 
-def after_metadata_of(table: str) -> Callable[[Any], Any]:
+def after_metadata_of(table: str, kill: Callable[[], None]) -> Callable[[Any], Any]:
     folder = f"/{table.replace('.', '/')}/"
 
     def wrap(original: Any) -> Any:
         def patched(metadata: Any, io: Any, metadata_path: str) -> None:
             original(metadata, io, metadata_path)
             if folder in metadata_path and "00000-" not in metadata_path:  # not when the table is made
-                die()
+                kill()
 
         return staticmethod(patched)
 
