@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from resources.errors import SourceUnavailableError
 from resources.snmp_ber import sub_identifiers
-from resources.snmp_message import END_OF_MIB_VIEW, NO_SUCH_NAME, Operation, Response, Varbind, Version
+from resources.snmp_message import END_OF_MIB_VIEW, NO_SUCH_NAME, REPORT, Operation, Response, Varbind, Version
 from resources.snmp_security import WAYS_OUT, CommunitySecurity, Security, Unwrapped, UsmSecurity
 from resources.snmp_usm import UsmUser
 from resources.udp import UdpSocket, connected_socket
@@ -24,6 +24,9 @@ MAX_REPETITIONS = 40
 
 _GROW_AFTER = 8
 _RESYNCS = 2
+
+
+_FORGOTTEN = Unwrapped(0, Response(REPORT, 0, 0, 0, 0, []), "unknownEngineIDs")
 
 
 @dataclass
@@ -248,8 +251,8 @@ class SnmpSession:
                 session was closed meanwhile.
         """
         for _ in range(_RESYNCS + 1):
+            await self._probe(what, traffic)
             endpoint = await self._connected(what)
-            await self._probe(endpoint, what, traffic)
             answer = await self._exchange(endpoint, operation, oids, what, traffic, rows)
             if not answer.report:
                 return answer.response
@@ -263,12 +266,13 @@ class SnmpSession:
             f"target {self.target}: {what} was refused with {answer.report}{f': {because}' if because else ''}"
         )
 
-    async def _probe(self, endpoint: _Endpoint, what: str, traffic: Traffic) -> None:
+    async def _probe(self, what: str, traffic: Traffic) -> None:
+        """Makes the security ready; of several requests at once, one does it."""
         if self._security.is_ready:
             return
         async with self._probing:
             while not self._security.is_ready:
-                await self._exchange(endpoint, None, [], what, traffic)
+                await self._exchange(await self._connected(what), None, [], what, traffic)
 
     async def _exchange(
         self,
@@ -287,6 +291,8 @@ class SnmpSession:
             for attempt in range(self.retries + 1):
                 if endpoint.socket is None or self._endpoint is not endpoint:
                     raise SourceUnavailableError(f"target {self.target}: the poll was stopped")
+                if operation and not self._security.is_ready:
+                    return _FORGOTTEN  # by a request at the same time that was told so
                 if not packet or count > 1:
                     count = count if attempt == 0 else max(1, count // 2)
                     packet = (

@@ -205,7 +205,8 @@ class UsmSecurity:
     def _check_time(self, message: V3Message) -> None:
         """RFC 3414 section 3.2 (7) b."""
         clock = self._clock
-        assert clock is not None
+        if clock is None:
+            raise ValueError("the engine is not known yet")
         if not clock.is_signed or (message.boots, message.time) > (clock.boots, clock.latest):
             self._learn(message)
         elif message.boots < clock.boots or message.time < clock.time(self._now()) - TIME_WINDOW:

@@ -28,6 +28,7 @@ from resources.landing import LandingLimits, LandingStream
 logger = logging.getLogger(__name__)
 
 _STATUS_SECONDS, _STATUS_MOST_SECONDS = 1.0, 5.0
+_MANY_FILES = 65_536
 _RESTART_MIN, _RESTART_MAX = 1.0, 60.0
 _MQTT, _SNMP, _TRAPS = "mqtt collector ", "snmp collector", "snmp trap collector"
 
@@ -45,7 +46,8 @@ def run_collectors(load: Callable[[], Config]) -> int:
     """
     # Each agent and broker has a socket of its own; the usual limit is 1,024 of them.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    wanted = _MANY_FILES if most == resource.RLIM_INFINITY else most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
     asyncio.run(_collect_until_signalled(load))
     return 0
 
@@ -97,19 +99,24 @@ async def collect(config: Config, stop: asyncio.Event, reload: Reload | None = N
 def collecting_pid(lakehouse: Path) -> int | None:
     """The process that collects for a lakehouse now; None if there is none."""
     try:
-        with (lakehouse / "status" / "collectors.lock").open() as lock:
+        with _lock_path(lakehouse).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return int(json.loads(status_path(lakehouse).read_text())["pid"])
+        return int(_lock_path(lakehouse).read_text() or 0) or None
     except FileNotFoundError:
         pass
     return None
 
 
+def _lock_path(lakehouse: Path) -> Path:
+    """The file that the collecting process holds locked; its process id stands in it."""
+    return lakehouse / "status" / "collectors.lock"
+
+
 @contextmanager
 def _sole_collector(lakehouse: Path) -> Iterator[None]:
     """Holds the lock that says which process collects for a lakehouse."""
-    path = lakehouse / "status" / "collectors.lock"
+    path = _lock_path(lakehouse)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -123,6 +130,8 @@ def _sole_collector(lakehouse: Path) -> Iterator[None]:
             f"lakehouse.path: another process collects for {lakehouse} ({path} is locked); stop it first"
         ) from error
     try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(lock)

@@ -121,6 +121,20 @@ def test_a_restarted_and_a_replaced_agent_are_found_again(tmp_path: Path) -> Non
     assert all(answer.varbinds for answer in answers)
 
 
+def test_requests_at_once_are_probed_once_and_of_a_silent_agent_each_times_out(agent: int) -> None:
+    async def run(port: int) -> list[Answer]:
+        session = SnmpSession("127.0.0.1", port, "3", user=STRONG, timeout_s=0.2, retries=0)
+        try:
+            return await asyncio.gather(*(session.get([DESCR]) for _ in range(4)))
+        finally:
+            session.close()
+
+    answers = asyncio.run(run(agent))
+    assert [answer.error for answer in answers] == [None] * 4
+    assert sum(answer.traffic.pdus for answer in answers) == 5
+    assert [answer.timed_out for answer in asyncio.run(run(free_udp_port()))] == [True] * 4
+
+
 def test_keys_are_those_of_the_rfc() -> None:
     engine = bytes.fromhex("000000000000000000000002")
     found = {name: localize(UsmUser("u", name, "maplesyrup"), engine).auth.hex() for name in ("MD5", "SHA")}
