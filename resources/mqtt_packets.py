@@ -76,7 +76,10 @@ class PacketReader:
         while end - position >= 2:
             first, length, start = buffer[position], buffer[position + 1], position + 2
             if length > 127:
-                length, start = _remaining_length(buffer, position + 1)
+                if position + 2 < end and buffer[position + 2] < 128:  # as most packets have it
+                    length, start = length & 127 | buffer[position + 2] << 7, position + 3
+                else:
+                    length, start = _remaining_length(buffer, position + 1)
                 if not start:
                     self._wanted = end - position + 1
                     break
