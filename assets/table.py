@@ -12,7 +12,7 @@ import pyarrow as pa
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition, StoredTable
 
-Layer = Literal["bronze", "silver", "gold", "reference", "ops", "quarantine"]
+Layer = Literal["bronze", "silver", "gold", "reference", "ops", "quarantine", "quality"]
 UTC_TIME = pl.Datetime("us", "UTC")
 MINUTE = timedelta(minutes=1)
 

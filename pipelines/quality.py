@@ -1,5 +1,6 @@
 """The Great Expectations suites as asset checks: on a schedule and on demand, over what was written lately."""
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ MOST_ROWS = 100_000
 KEPT_PAGES = 50
 
 _MOST_BYTES = 64 * 2**20
-_STEADY = frozenset({"reference", "ops"})
+_STEADY = frozenset({"reference", "ops", "quality"})
 _FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -80,9 +81,47 @@ def check_table(context: "Context", table: Table) -> tuple[int, "SuiteResult"] |
     from data_quality.suites import run_suite
 
     folder = context.config.lakehouse.path / "quality" / table.identifier
-    outcome = run_suite(table, rows, folder / f"{context.clock():%Y%m%dT%H%M%SZ}.html")
+    now = context.clock()
+    outcome = run_suite(table, rows, folder / f"{now:%Y%m%dT%H%M%SZ}.html")
     _keep_newest(folder)
+    _record(context, table, rows.height, outcome, now)
     return rows.height, outcome
+
+
+def _record(context: "Context", table: Table, rows: int, outcome: "SuiteResult", now: datetime) -> None:
+    """Appends what a suite found to quality.results."""
+    from assets.quality.results import results
+    from resources.lakehouse import Commit
+
+    def text(value: Any) -> str | None:
+        return json.dumps(value) if value else None
+
+    told = [
+        {
+            "table_name": table.identifier,
+            "checked_at": now,
+            "position": position,
+            "expectation": found["expectation"],
+            "column_names": text(found["columns"]),
+            "description": found["description"],
+            "severity": found["severity"],
+            "is_met": found["success"],
+            "rows": rows,
+            "unexpected": found["unexpected"],
+            "observed": found["observed"],
+            "examples": text(found["examples"]),
+            "error": found["error"],
+            "page": str(outcome.html.absolute()),
+            "run_id": context.run_id,
+        }
+        for position, found in enumerate(outcome.expectations)
+    ]
+    lakehouse, stored = context.lakehouse, results.stored
+    frame = pl.DataFrame(told, {n: t for n, t in stored.schema.items() if n != "batch_id"})
+    head = lakehouse.head(stored)
+    frm, to = head.markers.get(table.identifier, {}), {"checked_at": now.isoformat()}
+    files = lakehouse.write(stored, frame, head.batch_id + 1)
+    lakehouse.commit_once(Commit(stored, table.identifier, frm, to, head.batch_id + 1, files))
 
 
 def _keep_newest(folder: Path) -> None:

@@ -114,3 +114,16 @@ def test_old_pages_are_deleted(plant: Plant) -> None:
     pages = sorted(p.name for p in folder.glob("*.html"))
     assert len(pages) == KEPT_PAGES
     assert pages[-1] > "2025"
+
+
+def test_history_of_the_results_can_be_queried(plant: Plant) -> None:
+    context, table = plant.context, plant.context.tables[GOLD]
+    began = context.clock()
+    outcomes = [check_table(context, table) for _ in range(2)]
+    told = plant.table("quality.results").filter(pl.col("checked_at") >= began).sort("checked_at", "position")
+    assert all(outcomes) and told["checked_at"].n_unique() == 2
+    for outcome, rows in zip(outcomes, told.partition_by("checked_at", maintain_order=True), strict=True):
+        assert outcome is not None
+        assert rows["is_met"].to_list() == [e["success"] for e in outcome[1].expectations]
+        assert set(rows["rows"]) == {outcome[0]} and set(rows["table_name"]) == {GOLD}
+    assert told["description"].str.contains("No two rows have the same").any()
