@@ -7,6 +7,7 @@ import polars as pl
 from assets.bronze.snmp_varbinds import snmp_varbinds
 from assets.reference.mib_objects import mib_objects
 from assets.snmp_objects import decode_varbinds
+from assets.snmp_values import no_value_message
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
 
@@ -113,7 +114,9 @@ def snmp_samples(varbinds: pl.DataFrame, *, mib_objects: pl.DataFrame) -> Output
         counter_value=pl.col("counter").cast(pl.Decimal(20, 0)),
         observed_at="received_at",
     )
-    rejects = decoded.filter(~has_value).with_columns(message=pl.format("target {}: {} {}", "target", "oid", "message"))
+    rejects = decoded.filter(~has_value).with_columns(
+        message=pl.format("target {}: {} {}", "target", "oid", no_value_message())
+    )
     return Outputs(
         rows.select(*(c.name for c in _COLUMNS), *_POSITION), rejects.select(*_POSITION, "reason", "message")
     )
