@@ -23,6 +23,7 @@ from pysnmp.hlapi.v3arch.asyncio import (
     get_cmd,
 )
 
+from benchmarks import snmp_traps
 from benchmarks.snmp_scale import scale
 from resources.snmp import MAX_REPETITIONS, SnmpSession
 from tests.resources.snmpd import require_binary, snmpd
@@ -118,7 +119,15 @@ def polls(options: argparse.Namespace) -> Figures:
     return scale(options.targets, options.cycles)
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], Figures]] = {"walk": walk, "gets": gets, "polls": polls}
+SECTIONS: dict[str, Callable[[argparse.Namespace], Figures]] = {
+    "walk": walk,
+    "gets": gets,
+    "polls": polls,
+    "traps": lambda options: snmp_traps.traps(options.traps),
+    "informs": lambda options: snmp_traps.informs(options.informs),
+    "decode": lambda options: snmp_traps.decode(options.varbinds),
+    "fuzz": lambda options: snmp_traps.fuzz(options.datagrams),
+}
 
 
 def main() -> None:
@@ -128,6 +137,10 @@ def main() -> None:
     options.add_argument("--targets", type=int, default=3000)
     options.add_argument("--cycles", type=int, default=6)
     options.add_argument("--seconds", type=float, default=5, help="how long GETs are sent")
+    options.add_argument("--traps", type=int, default=60_000)
+    options.add_argument("--informs", type=int, default=500)
+    options.add_argument("--varbinds", type=int, default=600_000)
+    options.add_argument("--datagrams", type=int, default=20_000, help="mutated ones; 1000000 for a thorough run")
     chosen = options.parse_args()
     figures: Figures = {}
     for section in chosen.sections.split(","):
