@@ -160,7 +160,7 @@ def test_killed_at_one_point_after_the_other(
     for point in POINTS:
         site.publish(_AT_ONCE)
         kill(site, point)
-        recover_streams(site.landing, SOURCE)  # as the next plan does
+        recover_streams(site.landing, SOURCE, dict)  # as the next plan does
     collect_the_rest(site)
     assert assert_once(site, reference) > 0, "the broker sends again what it has no acknowledgement of"
 
@@ -174,7 +174,7 @@ def test_power_cut(tmp_path: Path, broker: Mosquitto, reference: dict[str, pl.Da
         kill(site, point)
         lost = cut_power(site.landing, site.journal)
         assert (lost > 0) == (point in ("inside write", "before fsync")), point
-        recover_streams(site.landing, SOURCE)
+        recover_streams(site.landing, SOURCE, dict)
     collect_the_rest(site)
     assert_once(site, reference)
 
@@ -191,7 +191,7 @@ def test_comparison_bites(tmp_path: Path, broker: Mosquitto, reference: dict[str
     site.publish(_AT_ONCE)
     kill(site, FORGETFUL)
     cut_power(site.landing, site.journal)
-    recover_streams(site.landing, SOURCE)
+    recover_streams(site.landing, SOURCE, dict)
     collect_the_rest(site, READINGS[-1:])
     with pytest.raises(AssertionError, match=r"silver\.sensor_readings"):
         assert_once(site, reference)
