@@ -18,6 +18,9 @@ FACTORY = [*STRICT, "pipelines.cli", "simulate", "factory"]
 SITES = ["--sites", "101,102,103,104,105,106"]
 SHORT_HISTORY = [*SITES, "--history", "2m", "--history-interval", "10s"]
 
+LEAST = 800
+"""Readings of the short history: 1200 less those of devices that have dropped out at this time of the day."""
+
 
 def to(port: int) -> list[str]:
     return ["--broker", f"127.0.0.1:{port}"]
@@ -73,11 +76,12 @@ def test_everything_recorded_arrives_once_and_the_counts_agree(port: int, tmp_pa
         sent.of("reading", "true"),
         sent.of("malformed", "true"),
     )
-    assert (len(history), len(sent.lines)) == (1200, 1200 + len(live_lines) + len(malformed))
+    assert len(sent.lines) == len(history) + len(live_lines) + len(malformed)
+    assert LEAST < len(history) <= 1200
     assert len(malformed) == (len(live_lines) + len(malformed)) // 40 >= 5
     summary = lines[-1]
     assert summary.pop("seconds") > 2.5
-    expected = {"history": 1200, "live": len(live_lines), "malformed": len(malformed), "unacknowledged": 0}
+    expected = {"history": len(history), "live": len(live_lines), "malformed": len(malformed), "unacknowledged": 0}
     assert summary == {"sent": len(sent.lines), "phase": "done", **expected}
     assert all(set(line) == {"sent", "phase"} and line["phase"] in {"history", "live"} for line in lines[:-1])
     assert labels_file.read_text().startswith("site_id,device_id,started_at,ended_at,fault\n")
@@ -115,15 +119,17 @@ def test_sigterm_ends_the_live_phase_with_everything_acknowledged(port: int, tmp
     assert (code, err) == (0, "")
     assert lines[-1]["phase"] == "done"
     assert lines[-1]["unacknowledged"] == 0
-    assert lines[-1]["sent"] == len(read(sent_file).lines) > 1200
+    assert lines[-1]["sent"] == len(read(sent_file).lines) > LEAST
 
 
 def test_a_second_run_appends_to_the_file(port: int, tmp_path: Path) -> None:
     sent_file = tmp_path / "sent.csv"
     command = [*FACTORY, *to(port), "--sent", str(sent_file), "--duration", "0", *SHORT_HISTORY]
     finish(command)
+    first = read(sent_file).lines
     finish([*command, "--seed", "1"])
-    assert len(read(sent_file).lines) == 2400
+    both = read(sent_file).lines
+    assert both[: len(first)] == first and len(both) - len(first) > LEAST < len(first)
 
 
 def test_a_broker_restart_loses_nothing_and_records_nothing_twice(tmp_path: Path) -> None:
@@ -152,7 +158,7 @@ def test_amqtt_serves_the_factory(tmp_path: Path) -> None:
         finish([*FACTORY, *options])
         sent = read(sent_file)
         assert digests(subscriber.wait_for(len(sent.lines))) == sent.digests
-    assert len(sent.lines) > 1200
+    assert len(sent.lines) > LEAST
 
 
 @pytest.mark.parametrize(
@@ -184,4 +190,4 @@ def test_each_region_goes_to_its_broker(port: int, tmp_path: Path) -> None:
         topics = {topic.split("/")[1] for topic, _ in north.wait_for(1)}
         others = {topic.split("/")[1] for topic, _ in rest.wait_for(lines[-1]["sent"] - len(north.messages))}
     assert (topics, others) == ({"north"}, {"south", "east"})
-    assert len(north.messages) + len(rest.messages) == lines[-1]["sent"] > 1000
+    assert len(north.messages) + len(rest.messages) == lines[-1]["sent"] > LEAST
