@@ -122,7 +122,7 @@ class SnmpSession:
 
     A try waits ``timeout_s`` for its answer. A request is tried ``retries`` times more with the same request-id: the
     first answer to any try counts, later ones are dropped. How many rows a walk asks for at once, and how many objects
-    a get, shrinks where the agent cannot answer so many, and grows again slowly.
+    a get, shrinks where the agent cannot answer so many, and grows again slowly; 0 rows are asked for by GETNEXT.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class SnmpSession:
         return Answer(varbinds, error, traffic=traffic)
 
     async def walk(self, root: str) -> Answer:
-        """Asks for all that lies below ``root``, by GETBULK (v1: GETNEXT), until an answer lies outside of it."""
+        """Asks for all that lies below ``root``, by GETBULK or GETNEXT, until an answer lies outside of it."""
         root = root.lstrip(".")
         state, traffic, what = _Walk(root, root), Traffic(), f"walk of {root}"
         try:
@@ -199,7 +199,7 @@ class SnmpSession:
 
     async def _request_rows(self, state: _Walk, what: str, traffic: Traffic) -> Response:
         """The next rows of a walk; an agent that has answered before and is silent now is asked for fewer."""
-        if self._version == "1":
+        if self._version == "1" or not self._rows.size:
             return await self._request("next", [state.last], what, traffic)
         while True:
             try:
@@ -366,7 +366,7 @@ class _Pace:
     def note(self, tried: int, *, is_too_much: bool) -> None:
         self._successes = 0 if is_too_much else self._successes + 1
         if is_too_much:
-            self.size = max(1, min(self.size, tried // 2))
+            self.size = min(self.size, max(1, tried // 2))
         elif self._successes >= _GROW_AFTER and self.size < self._most:
             self._successes, self.size = 0, min(self._most, 2 * self.size)
 

@@ -81,7 +81,7 @@ class SnmpTarget(Model):
     context: str = ""
     timeout: PositiveDuration = timedelta(seconds=2)
     retries: Annotated[int, Field(ge=0, le=10)] = 1
-    max_repetitions: Annotated[int, Field(ge=1, le=1000)] = 40
+    max_repetitions: Annotated[int, Field(ge=0, le=1000)] = 40
 
     @property
     def device_id(self) -> str:

@@ -56,10 +56,11 @@ def test_get_brings_values_and_the_exceptions(agent: int) -> None:
     assert len({v.request_id for v in answer.varbinds}) == len({v.received_at_us for v in answer.varbinds}) == 1
 
 
-@pytest.mark.parametrize("version", ["1", "2c"])
-def test_a_walk_equals_that_of_net_snmp(agent: int, version: Version) -> None:
+@pytest.mark.parametrize(("version", "rows"), [("1", 40), ("2c", 40), ("2c", 0)])
+def test_a_walk_equals_that_of_net_snmp(agent: int, version: Version, rows: int) -> None:
     root = SYSTEM
-    (answer,) = poll(SnmpSession("127.0.0.1", agent, version), ("walk", f".{root}"))
+    (answer,) = poll(SnmpSession("127.0.0.1", agent, version, max_repetitions=rows), ("walk", f".{root}"))
+    assert (answer.traffic.pdus > len(answer.varbinds)) == (version == "1" or rows == 0)
     expected = {
         line.split(" = ", 1)[0].removeprefix("."): line.split(" = ", 1)[1]
         for line in run_tool("snmpbulkwalk", agent, root).stdout.splitlines()
