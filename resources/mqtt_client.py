@@ -99,6 +99,8 @@ class MqttClient(paho.Client):
         if isinstance(self._sock, ssl.SSLSocket):
             try:
                 self._sock.recv(1)
+            except ssl.SSLWantReadError:
+                return None
             except OSError as error:
                 return reason_of(error)
         return None

@@ -109,9 +109,11 @@ class MqttCollector:
         self._connection = connection = MqttConnection(broker, self._note_refused)
         await connection.open(subscriptions.known)
         self._note_connected(connection)
+        is_recorded = False
         while True:
-            if connection.is_subscribed:
+            if connection.is_subscribed and not is_recorded:
                 subscriptions.write(broker.topics)
+                is_recorded = True
             if not self._landing.is_writable:
                 with connection.held():
                     await self._landing.wait_writable()

@@ -226,10 +226,14 @@ def test_sighup_takes_the_configuration_anew_and_a_broken_one_changes_nothing(tm
             path.write_text(other.replace("other/#", "another/#"))
             process.send_signal(signal.SIGHUP)
             wait_until(lambda: names() == ["other"])
+            subscriptions = tmp_path / "data" / "status" / "mqtt-other.subscriptions.json"
+            wait_until(lambda: "other/#" not in json.loads(subscriptions.read_text())["filters"])
+            publish(broker.port, [b"no longer wanted"], topic="other/topic")
             publish(broker.port, [b"a"], topic="another/topic")
             wait_until(lambda: status_of(tmp_path)["landing"][SOURCE]["durable"] == 1)
             process.terminate()
             assert process.wait(5) == 0
+    assert landed(tmp_path / "data" / "landing") == [b"a"]
 
 
 def test_a_source_that_cannot_land_is_one_line_and_the_others_go_on(
