@@ -104,6 +104,7 @@ class Table:
         key: columns that name a row; no two rows share them.
         series: columns that name a series; the state of a calculation never crosses one.
         time: the column of event time (silver: of the row; gold: the window's start).
+        topics: silver only: filters of the MQTT topics that the function reads, where it names them itself.
         value: silver only: columns in which two rows of one key may not differ (else ``key_conflict``).
         sender: silver only: the columns that name who sent the row; each sender has a watermark of its own.
         references: tables given whole to the function, by keyword of their name.
@@ -130,6 +131,7 @@ class Table:
     model: str | None = None
     series: tuple[str, ...] = ()
     time: str | None = None
+    topics: tuple[str, ...] = ()
     value: tuple[str, ...] = ()
     sender: tuple[str, ...] = ()
     window: Window | None = None

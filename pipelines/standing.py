@@ -44,6 +44,11 @@ def extents(context: Context) -> list[Extent]:
     return [_extent(context, table, stored.get(table.identifier)) for table in context.tables.values()]
 
 
+def extent(context: Context, table: Table) -> Extent:
+    """The extent of one table."""
+    return _extent(context, table, _stored(context).get(table.identifier))
+
+
 def _stored(context: Context) -> dict[str, StoredTable]:
     """The tables as the catalog has them: opening one by its declaration would create or change it."""
     return {table.identifier: table for table in stored_tables(context.lakehouse)}

@@ -7,6 +7,7 @@
 import json
 import re
 from collections.abc import Iterable
+from itertools import zip_longest
 
 _SHARE = "$share/"
 _NAMED = re.compile(r"\{([a-z][a-z0-9_]*)\}")
@@ -46,6 +47,23 @@ def subscription(value: str) -> str:
 def topic_pattern(value: str) -> re.Pattern[str]:
     """What a topic that the filter takes matches as a whole."""
     return _pattern(_split(value)[1])
+
+
+def matching(topics: Iterable[str], filters: Iterable[str]) -> list[str]:
+    """Those of the topics that one of the filters takes."""
+    patterns = [topic_pattern(each) for each in filters]
+    return [topic for topic in topics if any(pattern.fullmatch(topic) for pattern in patterns)]
+
+
+def have_topics_in_common(one: str, other: str) -> bool:
+    """Whether there can be a topic that both filters take."""
+    ours, theirs = _split(subscription(one))[1], _split(subscription(other))[1]
+    for level, another in zip_longest(ours, theirs):
+        if "#" in (level, another):
+            return True
+        if None in (level, another) or (level != another and "+" not in (level, another)):
+            return False
+    return True
 
 
 def is_broker_state(topic: str) -> bool:

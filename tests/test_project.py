@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from assets.bronze.mqtt_messages import mqtt_messages
 from assets.catalog import load_tables
 from assets.table import Table
 from data_quality.contract import contract_description
@@ -137,6 +138,12 @@ def test_table_has_golden_cases_or_a_test_of_its_own(table: Table) -> None:
 
 
 # --- imports -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [t for t in TABLES.values() if mqtt_messages in t.inputs], ids=lambda t: t.name)
+def test_topics_that_a_table_reads_are_declared(table: Table) -> None:
+    """What nobody reads is told by them."""
+    assert bool(table.topics) != any(reference.configuration == "decode" for reference in table.references)
 
 
 @pytest.mark.parametrize("path", product_files(), ids=name_of)

@@ -14,8 +14,8 @@ from assets.payload_texts import TEXT
 from assets.rejected import RejectedError
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
+from resources.topics import matching
 
-_TOPIC = "machine/states"
 _PAYLOAD = "bronze.mqtt_messages.payload"
 _POSITION = ("stream", "sequence", "row")
 _FIXED = {
@@ -109,8 +109,8 @@ def _exact(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _parse(messages: pl.DataFrame, *, fast: bool = True) -> Outputs:
-    is_state = (pl.col("topic") == _TOPIC) | pl.col("topic").str.starts_with(f"{_TOPIC}/")
-    taken = messages.filter(is_state).with_row_index("index")
+    topics = matching(messages["topic"].unique(), machine_readings.topics)
+    taken = messages.filter(pl.col("topic").is_in(topics)).with_row_index("index")
     plain = _fast(taken if fast else taken.clear())
     rest = taken.join(plain, on="index", how="anti", maintain_order="left")
     exact, rejects = _exact(rest)
@@ -145,6 +145,7 @@ _COLUMNS = (
     layer="silver",
     columns=_COLUMNS,
     inputs=(mqtt_messages,),
+    topics=("machine/states/#",),
     key=("thing", "quantity", "axis", "observed_at"),
     series=("thing", "quantity", "axis"),
     time="observed_at",

@@ -24,8 +24,8 @@ from assets.rejected import RejectedError
 from assets.spellings import load_spellings
 from assets.table import UTC_TIME, Outputs, column, table
 from resources.stored_table import Partition
+from resources.topics import matching
 
-_TOPIC_PREFIX = "factory_iot/"
 _PAYLOAD = "bronze.mqtt_messages.payload"
 _MAX_MILLISECONDS = (2**63 - 1) // 1000
 _POSITION = ("stream", "sequence", "row")
@@ -172,7 +172,7 @@ def _named(rows: pl.DataFrame, name: str, source: str, of: Callable[[str], str |
 
 
 def _region(topic: str) -> str | None:
-    return topic.removeprefix(_TOPIC_PREFIX).split("/")[0] or None
+    return topic.partition("/")[2].partition("/")[0] or None
 
 
 def _rows(messages: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
@@ -188,7 +188,8 @@ def _rows(messages: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
 
 
 def _parse(messages: pl.DataFrame, *, fast: bool = True) -> Outputs:
-    taken = messages.filter(pl.col("topic").str.starts_with(_TOPIC_PREFIX)).with_row_index("index")
+    topics = matching(messages["topic"].unique(), sensor_readings.topics)
+    taken = messages.filter(pl.col("topic").is_in(topics)).with_row_index("index")
     plain = _fast(taken if fast else taken.clear())
     rest = (
         taken.clear()
@@ -229,6 +230,7 @@ _COLUMNS = (
     layer="silver",
     columns=_COLUMNS,
     inputs=(mqtt_messages,),
+    topics=("factory_iot/+/#",),
     key=("site_id", "device_id", "sensor_id", "unit", "observed_at"),
     series=("site_id", "device_id", "sensor_id", "unit"),
     time="observed_at",

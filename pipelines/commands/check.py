@@ -21,6 +21,7 @@ def command(settings: "Settings") -> None:
     from assets.catalog import load_tables
     from pipelines.context import check_retention
     from pipelines.printing import print_rows
+    from pipelines.unread_topics import unread_filters
 
     config = settings.load()
     tables = load_tables(declared=config.declared)
@@ -38,6 +39,12 @@ def command(settings: "Settings") -> None:
     counts = (f"{sum(t.layer == layer for t in tables.values())} {layer}" for layer in layers)
     click.echo(f"{len(tables)} tables ({', '.join(counts)}), {yours} of them calculations of yours.")
     click.echo(f"The lakehouse is {config.lakehouse.path.absolute()}.")
+    for unread in unread_filters(config, tables.values()):
+        click.echo(
+            f"secchi: warning: {config.source}: {unread}: no silver table reads these topics, their messages stay in "
+            "bronze; tell what they hold in [[decode]]",
+            err=True,
+        )
     click.echo("The configuration is valid.")
 
 

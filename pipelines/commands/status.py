@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _STALE = 10.0  # seconds; the collectors write their status every second
 _SHOWN_TARGETS = 20
+_SHOWN_TOPICS = 5
 _Row = tuple[Any, ...]
 
 
@@ -29,6 +30,7 @@ def command(settings: "Settings") -> None:
     if (config.lakehouse.path / "catalog.db").exists():
         context = settings.open()
         _print_tables(context)
+        _print_unread(context)
         _print_quarantine(context)
     else:
         click.echo(f"Nothing is stored yet in {config.lakehouse.path.absolute()}.")
@@ -168,6 +170,21 @@ def _print_tables(context: "Context") -> None:
         if extent.table in behind
     ]
     print_rows(("table", "rows", "last commit", "behind"), rows, "table")
+
+
+def _print_unread(context: "Context") -> None:
+    from pipelines.printing import counted
+    from pipelines.unread_topics import unread_messages
+    from resources.terminal import printable
+
+    unread = unread_messages(context)
+    if unread:
+        topics = ", ".join(f"{printable(topic)} ({count})" for topic, count in list(unread.items())[:_SHOWN_TOPICS])
+        more = f" and {len(unread) - _SHOWN_TOPICS} more" if len(unread) > _SHOWN_TOPICS else ""
+        click.echo(
+            f"No silver table reads {counted(sum(unread.values()), 'message')} of the last 24 hours in "
+            f"bronze.mqtt_messages: {topics}{more}; tell what they hold in [[decode]]."
+        )
 
 
 def _print_quarantine(context: "Context") -> None:

@@ -2,7 +2,14 @@ import json
 
 import pytest
 
-from resources.topics import TopicParts, check_filter, is_broker_state, subscription
+from resources.topics import (
+    TopicParts,
+    check_filter,
+    have_topics_in_common,
+    is_broker_state,
+    matching,
+    subscription,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,34 @@ def test_the_first_filter_that_names_parts_and_matches_decides() -> None:
 
 def test_names_are_not_told_to_the_broker() -> None:
     assert subscription("$share/g/factory_iot/{region}/+/#") == "$share/g/factory_iot/+/+/#"
+
+
+def test_topics_that_a_filter_takes() -> None:
+    topics = ["a", "a/b", "a/b/c", "b/a", "ab", "a/"]
+    assert matching(topics, ["a/#"]) == ["a", "a/b", "a/b/c", "a/"]
+    assert matching(topics, ["a/+/#"]) == ["a/b", "a/b/c", "a/"]
+    assert matching(topics, ["$share/g/{x}/a", "ab"]) == ["b/a", "ab"]
+    assert matching(topics, []) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("#", "a/b", True),
+        ("a/#", "a", True),
+        ("a/#", "a/b/c", True),
+        ("a/+", "a/#", True),
+        ("+/b", "a/+", True),
+        ("$share/g/a/{x}", "a/b", True),
+        ("a/+", "a", False),
+        ("a/+", "a/b/c", False),
+        ("a/b", "a/c", False),
+        ("b/#", "a/#", False),
+        ("+/b", "a/c", False),
+    ],
+)
+def test_filters_with_topics_in_common(one: str, other: str, expected: bool) -> None:
+    assert have_topics_in_common(one, other) is have_topics_in_common(other, one) is expected
 
 
 @pytest.mark.parametrize(
