@@ -10,52 +10,23 @@ from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import duckdb
 import polars as pl
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from assets.aggregation import Aggregate, Aggregation, UserFunction, Windowed
-from assets.expressions import Expression, nearest, open_sandbox, parse_expression
+from assets.aggregation import Aggregation, UserFunction, Windowed
+from assets.binding import STORED_TYPES, UNSTABLE, Binder, Name, total_order
+from assets.expressions import Expression, nearest, open_sandbox
+from assets.joining import join, sources_of
 from assets.table import MINUTE, UTC_TIME, Column, Table, column, declare
-from assets.windowing import END, GROUP, HELD, POSITION, SECONDS, START, Windowing
+from assets.windowing import END, HELD, SECONDS, START, Windowing
 from resources.durations import Duration
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
-from resources.strict_model import StrictModel, first_mistake, shortened, shown
+from resources.strict_model import StrictModel, first_mistake, shown
 
-_LANDING_ORDER = ("stream", "sequence", "row")
-# Columns that change when a row is written again: a calculation over them would never come to rest.
-_UNSTABLE = frozenset({"batch_id", "is_final", "revision", "corrected_at", "is_retracted"})
-_RESERVED = _UNSTABLE | {START, END, UserFunction.VERSION}
-_STORED_TYPES: dict[str, pl.DataType] = {
-    "BOOLEAN": pl.Boolean(),
-    "INTEGER": pl.Int32(),
-    "BIGINT": pl.Int64(),
-    "FLOAT": pl.Float32(),
-    "DOUBLE": pl.Float64(),
-    "VARCHAR": pl.String(),
-    "DATE": pl.Date(),
-    "TIMESTAMP WITH TIME ZONE": UTC_TIME,
-    "BIGINT[]": pl.List(pl.Int64()),
-}
-# A sum of integers is as wide as all of them need; where that does not fit, a float that is near is better than a batch
-# that fails. Who wants an integer writes cast(sum(x) as bigint).
-_CASTS = {
-    "TINYINT": "INTEGER",
-    "SMALLINT": "INTEGER",
-    "UTINYINT": "INTEGER",
-    "USMALLINT": "INTEGER",
-    "UINTEGER": "BIGINT",
-    "UBIGINT": "DOUBLE",
-    "HUGEINT": "DOUBLE",
-    "UHUGEINT": "DOUBLE",
-    "DECIMAL": "DOUBLE",
-    "TIMESTAMP": "TIMESTAMP WITH TIME ZONE",
-}
-_REASON_CHARACTERS = 300
-_Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
+_RESERVED = UNSTABLE | {START, END, UserFunction.VERSION}
 
 
 def _not_negative(value: timedelta) -> timedelta:
@@ -65,18 +36,19 @@ def _not_negative(value: timedelta) -> timedelta:
 
 
 class _Definition(StrictModel):
-    """``[[calculation]]``."""
+    """``[[calculation]]`` over windows."""
 
-    name: _Name
+    kind: Literal["window"] = "window"
+    name: Name
     description: Annotated[str, Field(min_length=1)] | None = None
     source: Annotated[str, Field(alias="from")]
     where: str | None = None
     by: Annotated[list[str], Field(min_length=1)]
     window: Windowing
     lateness: Annotated[Duration, AfterValidator(_not_negative)] = timedelta(0)
-    aggregate: Annotated[dict[_Name, str], Field(min_length=1)] | None = None
+    aggregate: Annotated[dict[Name, str], Field(min_length=1)] | None = None
     function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
-    columns: Annotated[dict[_Name, str], Field(min_length=1)] | None = None
+    columns: Annotated[dict[Name, str], Field(min_length=1)] | None = None
 
     @field_validator("aggregate", "columns")
     @classmethod
@@ -130,60 +102,6 @@ def _checked_by(wanted: _Definition, upstream: Table, names: list[str], place: s
     return tuple(dict.fromkeys(wanted.by))
 
 
-class _Binder:
-    """Asks DuckDB for the types of expressions over a table, on no rows."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, upstream: Table, names: list[str]) -> None:
-        self._connection, self._names = connection, names
-        derived = {GROUP: pl.UInt32(), POSITION: pl.UInt32(), SECONDS: pl.Float64(), HELD: pl.Int64()}
-        schema = {**upstream.schema, **derived}
-        connection.register("input", pl.DataFrame(schema=schema).to_arrow())
-
-    def _type(self, query: str, place: str) -> str:
-        try:
-            return str(self._connection.sql(query).types[0])
-        except duckdb.Error as error:
-            raise ConfigurationError(f"{place}: {shortened(str(error).splitlines()[0], _REASON_CHARACTERS)}") from error
-
-    def condition(self, text: str, place: str) -> Expression:
-        parsed = parse_expression(self._connection, text, self._names, place)
-        if (found := self._type(f"SELECT {parsed.sql} FROM input", place)) != "BOOLEAN":
-            raise ConfigurationError(f"{place} must be a condition, got {shown(text)}, which is {found}")
-        self._type(f"SELECT 1 FROM input WHERE {parsed.sql}", place)
-        return parsed
-
-    def aggregate(self, name: str, text: str, place: str) -> Aggregate:
-        parsed = parse_expression(self._connection, text, self._names, place)
-        found = self._type(f"SELECT {parsed.sql} FROM input GROUP BY {GROUP}", place)
-        stored_as = _CASTS.get(found.split("(")[0], found)
-        if stored_as not in _STORED_TYPES:
-            raise ConfigurationError(
-                f"{place} must give a number, text, boolean, time or histogram, got {shown(text)}, which is {found}"
-            )
-        return Aggregate(name, parsed, stored_as)
-
-    def stored(self, text: str, place: str) -> str:
-        """The type of a column that a function returns."""
-        try:
-            found = str(self._connection.sql(f"SELECT CAST(NULL AS {_type_name(text, place)})").types[0])
-        except duckdb.Error as error:
-            raise ConfigurationError(f"{place} must be a type, got {shown(text)}; {_one_of(text)}") from error
-        stored_as = _CASTS.get(found.split("(")[0], found)
-        if stored_as not in _STORED_TYPES:
-            raise ConfigurationError(f"{place} must be a type that is stored, got {shown(text)}; {_one_of(text)}")
-        return stored_as
-
-
-def _type_name(text: str, place: str) -> str:
-    if not re.fullmatch(r"[A-Za-z ]+(\[\])?", text):
-        raise ConfigurationError(f"{place} must be a type, got {shown(text)}; {_one_of(text)}")
-    return text
-
-
-def _one_of(text: str) -> str:
-    return nearest(text.upper(), list(_STORED_TYPES))
-
-
 def _computed_columns(
     wanted: _Definition, upstream: Table, where: Expression | None, function: Windowed, types: Mapping[str, str]
 ) -> tuple[Column, ...]:
@@ -199,12 +117,12 @@ def _computed_columns(
         told = column(
             UserFunction.VERSION, pl.String, "SHA-256 of the function's source, its first half", required=True
         )
-        return (*(column(n, _STORED_TYPES[t], what, lineage=origins) for n, t in types.items()), told)
+        return (*(column(n, STORED_TYPES[t], what, lineage=origins) for n, t in types.items()), told)
     assert isinstance(function, Aggregation) and wanted.aggregate is not None
     return tuple(
         column(
             a.name,
-            _STORED_TYPES[a.stored_as],
+            STORED_TYPES[a.stored_as],
             f"`{wanted.aggregate[a.name]}`{limited}",
             required=a.expression.never_null,
             lineage=tuple(
@@ -236,22 +154,13 @@ def _columns(upstream: Table, by: tuple[str, ...], computed: tuple[Column, ...])
     )
 
 
-def _total_order(upstream: Table, by: tuple[str, ...]) -> tuple[str, ...]:
-    """Columns that put the rows of a series into one order, event time first."""
-    time = str(upstream.time)
-    if {*upstream.key} <= {*by, time}:
-        return (time,)
-    places = [name for name in _LANDING_ORDER if name in upstream.schema]
-    return tuple(dict.fromkeys([time, *places, *(name for name in upstream.key if name not in by)]))
-
-
 def _function(
     wanted: _Definition, upstream: Table, by: tuple[str, ...], names: list[str], place: str, folder: Path
 ) -> tuple[Windowed, dict[str, str]]:
     """What computes the table, and the stored types of its columns."""
-    shape = (by, str(upstream.time), _total_order(upstream, by), wanted.window)
+    shape = (by, str(upstream.time), total_order(upstream, by), wanted.window)
     with open_sandbox() as connection:
-        binder = _Binder(connection, upstream, names)
+        binder = Binder(connection, upstream.schema, names)
         where = binder.condition(wanted.where, f"{place}: where") if wanted.where else None
         if wanted.aggregate:
             found = [binder.aggregate(n, t, f"{place}: aggregate.{n}") for n, t in wanted.aggregate.items()]
@@ -283,10 +192,12 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
     Raises:
         ConfigurationError: one line naming file, calculation, key, value and what is accepted.
     """
+    if definition.get("kind") == "join":
+        return join(definition, tables, source)
     wanted = _validated(definition, source)
     place = f"{source}: calculation {wanted.name!r}"
     upstream = _upstream(wanted, tables, place)
-    names = [c.name for c in upstream.columns if c.name not in _UNSTABLE]
+    names = [c.name for c in upstream.columns if c.name not in UNSTABLE]
     by = _checked_by(wanted, upstream, names, place)
     function, types = _function(wanted, upstream, by, names, place, Path(source).absolute().parent)
     window = wanted.window
@@ -337,4 +248,5 @@ def built_in(name: str) -> Table:
     found = [d.get("name") for d in definitions]
     if found != [name]:
         raise ConfigurationError(f"{source}: must declare one calculation, named {name!r} like the file; got {found}")
-    return calculation(definitions[0], _declared(str(definitions[0].get("from"))), source)
+    upstream = {k: t for origin in sources_of(definitions[0]) for k, t in _declared(origin).items()}
+    return calculation(definitions[0], upstream, source)

@@ -92,7 +92,9 @@ def input_conditions(table: Table) -> list[Where]:
 def _sessions_near(context: Context, table: Table, times: pl.DataFrame) -> pl.DataFrame:
     """The stored sessions that rows at these times may touch, and those that those may be cut from."""
     window, columns = window_of(table), [*table.series, START, END]
-    if window.gap is None or times.is_empty():
+    if window.gap is None:
+        return pl.DataFrame()
+    if times.is_empty():
         return pl.DataFrame(schema={c: table.schema[c] for c in columns})
     before, behind = 2 * window.size + 3 * window.gap, window.size + 3 * window.gap
     cells = times["at"].dt.truncate("1m").unique().sort().to_list()
