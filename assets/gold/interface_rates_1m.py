@@ -13,6 +13,9 @@ _WRAP = 2**64
 # A poll's jitter makes a full link look a little faster than it is.
 _PLAUSIBLE = 1.1
 _SATURATED = 2**32 - 1
+_UPTIME_TICKS = 2**32
+_UPTIME_TOLERANCE_TICKS = 500  # the clocks of agent and collector differ, and answers take time
+_UPTIME_TOLERANCE = timedelta(seconds=60)
 _INTERFACE = ["device_id", "if_index"]
 _COUNTERS = {"ifHCInOctets": "in", "ifHCOutOctets": "out"}
 _SAMPLES = "silver.snmp_samples"
@@ -90,21 +93,47 @@ def _described(samples: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_restarts(samples: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
-    """Adds whether the agent started between a step's samples, as the sysUpTime read next to the later one tells."""
-    uptimes = (
+def _uptimes(samples: pl.DataFrame) -> pl.DataFrame:
+    """Polled sysUpTime: ``device_id, told_at, started_at`` and, behind its roll-over, ``rolled_since``.
+
+    sysUpTime starts again after 2^32 ticks of 0.01 s, 497 days. Where it went back just as it had to, that was no
+    restart: ``rolled_since`` is the time of the sample before, also for the later samples of that same uptime.
+    """
+    ticks, elapsed = pl.col("ticks"), (pl.col("told_at") - pl.col("told_before")).dt.total_microseconds() // 10_000
+    expected = pl.col("ticks_before") + elapsed - _UPTIME_TICKS
+    has_rolled = (expected - ticks).abs() <= _UPTIME_TOLERANCE_TICKS + elapsed // 100
+    is_of_rolled = (pl.col("started_at") - pl.col("rolled_start")).abs() <= _UPTIME_TOLERANCE
+    return (
         samples.filter(pl.col("object_name") == "sysUpTime", pl.col("numeric_value").is_not_null())
         .select(
             "device_id",
             told_at="observed_at",
+            ticks=pl.col("numeric_value").cast(pl.Int64),
             started_at=pl.col("observed_at") - pl.duration(milliseconds=pl.col("numeric_value").cast(pl.Int64) * 10),
         )
         .sort("told_at", "device_id")
+        .with_columns(
+            told_before=pl.col("told_at").shift(1).over("device_id"),
+            ticks_before=ticks.shift(1).over("device_id"),
+        )
+        .with_columns(
+            rolled_since=pl.when(has_rolled).then("told_before"),
+            rolled_start=pl.when(has_rolled).then("started_at"),
+        )
+        .with_columns(pl.col("rolled_since", "rolled_start").forward_fill().over("device_id"))
+        .select("device_id", "told_at", "started_at", rolled_since=pl.when(is_of_rolled).then("rolled_since"))
     )
+
+
+def _with_restarts(samples: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
+    """Adds whether the agent started between a step's samples, as the sysUpTime read next to the later one tells."""
+    uptimes = _uptimes(samples)
     joined = steps.sort("observed_at")
     for strategy, suffix in (("backward", "_before"), ("forward", "_after")):
         joined = joined.join_asof(
-            uptimes.rename({"told_at": f"told{suffix}", "started_at": f"started{suffix}"}),
+            uptimes.rename({name: f"{name}{suffix}" for name in uptimes.columns if name != "device_id"}).rename(
+                {f"told_at{suffix}": f"told{suffix}", f"started_at{suffix}": f"started{suffix}"}
+            ),
             left_on="observed_at",
             right_on=f"told{suffix}",
             by="device_id",
@@ -113,11 +142,39 @@ def _with_restarts(samples: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
             check_sortedness=False,
             coalesce=False,
         )
-    # A sysUpTime of a later window is left out: whether it is at hand must not change the result.
+    # A sysUpTime of a later window, or a roll-over from before the reach, is left out: whether it is at hand must not
+    # change the result.
     is_within = pl.col("told_after") < pl.col("window_start") + MINUTE
-    after = pl.col("started_after").is_between("before", "observed_at", closed="right") & is_within
-    before = pl.col("started_before") > pl.col("before")
+    has_rolled = (pl.col(f"rolled_since{x}") >= pl.col("window_start") - GAP for x in ("_after", "_before"))
+    rolled_after, rolled_before = (rolled.fill_null(False) for rolled in has_rolled)
+    after = pl.col("started_after").is_between("before", "observed_at", closed="right") & is_within & ~rolled_after
+    before = (pl.col("started_before") > pl.col("before")) & ~rolled_before
     return joined.with_columns(has_restarted=before.fill_null(False) | after.fill_null(False))
+
+
+def _with_discontinuities(samples: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
+    """Adds whether ifCounterDiscontinuityTime changed over a step, as read with or next behind its later sample."""
+    told = (
+        _of_interfaces(samples, ["ifCounterDiscontinuityTime"])
+        .filter(pl.col("numeric_value").is_not_null())
+        .select(*_INTERFACE, discontinuity_at="observed_at", ticks="numeric_value")
+        .with_columns(pl.col("discontinuity_at", "ticks").shift(1).over(_INTERFACE).name.suffix("_before"))
+        .filter(pl.col("ticks") != pl.col("ticks_before"))
+    )
+    joined = steps.sort("observed_at").join_asof(
+        told.select(*_INTERFACE, "discontinuity_at", "discontinuity_at_before"),
+        left_on="observed_at",
+        right_on="discontinuity_at",
+        by=_INTERFACE,
+        strategy="forward",
+        tolerance=GAP,
+        check_sortedness=False,
+        coalesce=False,
+    )
+    earliest, end = pl.col("window_start") - GAP, pl.col("window_start") + MINUTE
+    is_within = (pl.col("discontinuity_at") < end) & (pl.col("discontinuity_at_before") >= earliest)
+    is_of_step = pl.col("discontinuity_at_before") < pl.col("observed_at")
+    return joined.with_columns(has_restarted=pl.col("has_restarted") | (is_of_step & is_within).fill_null(False))
 
 
 def _judged(steps: pl.DataFrame) -> pl.DataFrame:
@@ -205,7 +262,7 @@ _COLUMNS = (
         for step, meaning in (
             ("normal", "that continue the sample before"),
             ("wrap", "behind a passed 2^64 that the link's speed makes plausible"),
-            ("reset", "behind a restart: the counter or sysUpTime went back"),
+            ("reset", "behind a restart: the counter or sysUpTime went back, or ifCounterDiscontinuityTime changed"),
             ("gap", "with no sample in the 5 minutes before; the first one too"),
         )
     ),
@@ -229,13 +286,14 @@ def interface_rates_1m(samples: pl.DataFrame) -> pl.DataFrame:
 
     Source: ifHCInOctets and ifHCOutOctets (RFC 2863) of `silver.snmp_samples`. Two samples of a counter in a row, at
     most 5 minutes apart, are a step; it belongs to the minute of its later sample. A step over a restart of the counter
-    or of the agent (sysUpTime; its wrap after 497 days is taken for one) has no rate. Minutes are emitted as they fill
-    and are final 30 s after the device's watermark passed their end.
+    (also one that ifCounterDiscontinuityTime tells) or of the agent (sysUpTime, but not its roll-over after 497 days)
+    has no rate. Minutes are emitted as they fill and are final 30 s after the device's watermark passed their end.
     """
     steps = _steps(samples)
     windows = _described(samples, steps)
     speeds = windows.select(*_INTERFACE, "window_start", "speed_bits_per_second")
-    judged = _judged(_with_restarts(samples, steps).join(speeds, on=[*_INTERFACE, "window_start"], how="left"))
+    broken = _with_discontinuities(samples, _with_restarts(samples, steps))
+    judged = _judged(broken.join(speeds, on=[*_INTERFACE, "window_start"], how="left"))
     rates = judged.group_by(*_INTERFACE, "window_start").agg(
         *_passed("in"), *_passed("out"), *map(_count, ("normal", "wrap", "reset", "gap"))
     )

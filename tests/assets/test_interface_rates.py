@@ -115,6 +115,37 @@ def test_a_restart_is_seen_in_sysuptime_although_the_counter_went_on(lag: float)
     assert row["in_bits_per_second"] == 800.0
 
 
+def test_the_roll_over_of_sysuptime_is_no_restart() -> None:
+    samples: list[Sample] = [(s, "ifHCInOctets", s * 1000) for s in range(0, 60, 10)]
+    samples += [(s + 0.5, "sysUpTime", (2**32 - 2500 + s * 100) % 2**32) for s in range(0, 60, 10)]
+    (row,) = rates(frame(samples))
+    assert steps(row) == (5, 0, 0, 1)
+
+
+def test_a_restart_near_the_roll_over_is_one() -> None:
+    samples: list[Sample] = [(s, "ifHCInOctets", s * 1000) for s in range(0, 60, 10)]
+    samples += [(s, "sysUpTime", 2**32 - 60_000 + s * 100) for s in (0, 10, 20)]
+    samples += [(s, "sysUpTime", (s - 25) * 100) for s in (30, 40, 50)]
+    (row,) = rates(frame(samples))
+    assert steps(row) == (4, 0, 1, 1)
+
+
+def test_a_restart_behind_the_roll_over_is_one() -> None:
+    samples: list[Sample] = [(s, "ifHCInOctets", s * 1000) for s in range(0, 180, 10)]
+    samples += [(s, "sysUpTime", (2**32 - 1500 + s * 100) % 2**32) for s in range(0, 120, 10)]
+    samples += [(s, "sysUpTime", (s - 115) * 100) for s in range(120, 180, 10)]
+    assert [steps(row) for row in rates(frame(samples))] == [(5, 0, 0, 1), (6, 0, 0, 0), (5, 0, 1, 0)]
+
+
+@pytest.mark.parametrize("lag", [0, 0.5], ids=["same PDU", "behind"])
+def test_a_discontinuity_of_the_interface_is_a_reset(lag: float) -> None:
+    samples: list[Sample] = [(s, "ifHCInOctets", s * 1000) for s in range(0, 60, 10)]
+    samples += [(s + lag, "ifCounterDiscontinuityTime", 0 if s < 30 else 777) for s in range(0, 60, 10)]
+    (row,) = rates(frame(samples))
+    assert steps(row) == (4, 0, 1, 1)
+    assert row["in_bits_per_second"] == 8000.0
+
+
 def test_a_restart_of_another_device_changes_nothing() -> None:
     mine = frame([(0, "ifHCInOctets", 0), (10, "ifHCInOctets", 1000), (10, "sysUpTime", 10_000)])
     other = frame([(10, "sysUpTime", 100)], device="sw2:161")
@@ -184,7 +215,8 @@ values = {
     "ifHighSpeed": st.integers(0, 400_000),
     "ifSpeed": st.sampled_from([0, 10_000_000, 4_294_967_295]),
     "ifName": st.sampled_from(["", "Gi1", "Gi2"]),
-    "sysUpTime": st.integers(0, 40_000),
+    "sysUpTime": st.integers(0, 40_000) | st.integers(2**32 - 40_000, 2**32 - 1),
+    "ifCounterDiscontinuityTime": st.integers(0, 1),
 }
 # Half minutes, so that samples often meet the edges of windows and of the gap.
 half_minutes = st.integers(0, 30).map(lambda n: 30 * n)
