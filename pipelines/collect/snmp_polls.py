@@ -167,11 +167,14 @@ class Poller:
 
     def _land(self, answers: Sequence[Answer], traffic: Traffic, started_at_us: int, *, is_up: bool) -> None:
         poll_id = str(uuid.uuid4())
-        put, target, varbinds = self.landings.varbinds.put, self.target, 0
-        for answer in answers:
-            for oid, wire_type, value, request_id, received_at_us in answer.varbinds:
-                put((target, poll_id, request_id, oid, wire_type, value, received_at_us))
-            varbinds += len(answer.varbinds)
+        target = self.target
+        records = [
+            (target, poll_id, request_id, oid, wire_type, value, received_at_us)
+            for answer in answers
+            for oid, wire_type, value, request_id, received_at_us in answer.varbinds
+        ]
+        self.landings.varbinds.put_all(records)
+        varbinds = len(records)
         self.status.varbinds += varbinds
         cost = (self.status.last_seconds, traffic.pdus, traffic.retries, traffic.timeouts, varbinds, self._missed)
         error = "; ".join(str(answer.error) for answer in answers if answer.error) or None
