@@ -53,6 +53,8 @@ def test_a_module_that_names_no_oids_changes_the_shipped_one() -> None:
         ("1.3.6.1.4.1.705.1", {"ups-mib", "if-mib", "system"}),
         ("1.3.6.1.4.1.8072.3.2.10", {"net-snmp", "host-resources", "if-mib", "system"}),
         ("1.3.6.1.4.1.99999", {"if-mib", "system"}),
+        ("1.3.6.1.2.1.33.9", {"ups-mib", "if-mib", "system"}),
+        ("0.0", {"if-mib", "system"}),
     ],
 )
 def test_shipped_modules_fit_by_sys_object_id(object_id: str, expected: set[str]) -> None:
