@@ -84,7 +84,13 @@ def mosquitto(
 
 
 def publish(
-    port: int, payloads: Iterable[bytes], topic: str = "test/readings", qos: int = 1, in_flight: int = 20
+    port: int,
+    payloads: Iterable[bytes],
+    topic: str = "test/readings",
+    qos: int = 1,
+    in_flight: int = 20,
+    *,
+    retain: bool = False,
 ) -> None:
     """Publishes and waits until the broker has taken every message; ``in_flight`` fits its max_inflight_messages."""
     client = paho.Client(CallbackAPIVersion.VERSION2)
@@ -93,7 +99,7 @@ def publish(
     client.loop_start()
     deadline = time.monotonic() + 30
     try:
-        for sent in [client.publish(topic, payload, qos) for payload in payloads]:
+        for sent in [client.publish(topic, payload, qos, retain) for payload in payloads]:
             sent.wait_for_publish(max(0.0, deadline - time.monotonic()))
             assert sent.is_published(), "the broker does not take messages within 30 s"
         client.disconnect()
