@@ -159,8 +159,19 @@ class Table:
     def stored(self) -> StoredTable:
         """The storage view of this declaration, for ``resources.lakehouse``."""
         return StoredTable(
-            self.layer, self.name, self.schema, self.partitions, self.sort or self.key, frozenset(self._wide())
+            self.layer,
+            self.name,
+            self.schema,
+            self.partitions,
+            self.sort or self.key,
+            frozenset(self._wide()),
+            frozenset(self._required()),
         )
+
+    def _required(self) -> set[str]:
+        """Columns that rows of an earlier version must have; a table that is computed anew needs none."""
+        is_made_anew = bool(self.definition) or self.layer == "reference"
+        return set() if is_made_anew else {c.name for c in self.columns if c.required}
 
     def _wide(self) -> set[str]:
         return {name for name, dtype in self.schema.items() if dtype == pl.Binary}

@@ -91,12 +91,13 @@ def run_bronze(context: Context, table: Table) -> TableResult:
     for segment in plan.segments:
         try:
             records, digest = read_segment(segment.path)
-        except pa.ArrowInvalid as error:
+            records = _completed(records, table)
+        except pa.ArrowException as error:
             digest = _quarantine_segment(context, table, segment, "segment_unreadable", str(error))
             records = pa.table({}) if table.landing is None else table.landing.empty_table()
             result.quarantined["segment_unreadable"] = result.quarantined.get("segment_unreadable", 0) + 1
         hashes[f"{segment.stream}/{segment.sequence}"] = digest
-        frames.append(_with_position(segment, _completed(records, table)))
+        frames.append(_with_position(segment, records))
     stamps = {"ingested_at": pl.lit(context.clock()), "batch_id": pl.lit(plan.batch_id)}
     rows = pl.concat(frames).with_columns(**stamps).select(pl.col(n).cast(t) for n, t in table.schema.items())
     files = context.lakehouse.write_sorted(table.stored, rows)  # landing order is the order of the table
@@ -113,11 +114,23 @@ def run_bronze(context: Context, table: Table) -> TableResult:
 
 
 def _completed(records: pa.Table, table: Table) -> pa.Table:
-    """The records with the columns that a segment of an earlier version did not have yet."""
-    for field in table.landing or ():
-        if field.name not in records.column_names:
-            records = records.append_column(field, pa.nulls(len(records), field.type))
-    return records
+    """The records with the columns that a segment of an earlier version did not have yet.
+
+    Raises:
+        pa.ArrowException: a required column is not there, or the values of one cannot be what they are now.
+    """
+    assert table.landing is not None
+    required = {column.name for column in table.columns if column.required}
+    for field in table.landing:
+        if field.name in records.column_names:
+            continue
+        if field.name in required:
+            raise pa.ArrowInvalid(
+                f"has no column {field.name!r}, which {table.identifier} requires: another version wrote it; "
+                "let the version that wrote it process what is in landing before an upgrade"
+            )
+        records = records.append_column(field, pa.nulls(len(records), field.type))
+    return records.select(table.landing.names).cast(table.landing)
 
 
 def _with_position(segment: Segment, records: pa.Table) -> pl.DataFrame:

@@ -448,7 +448,7 @@ def _evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
     """Adds columns that the declaration has and the store has not.
 
     Raises:
-        SchemaMismatchError: a column is gone or has another type.
+        SchemaMismatchError: a column is gone or has another type, or rows that are stored lack a required one.
     """
     have = {f.name: f.field_type for f in found.schema().fields}
     want = {f.name: f.field_type for f in declared.fields}
@@ -462,8 +462,18 @@ def _evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
             "declare it as it is stored, or give the new column a new name"
         )
     new = [n for n in want if n not in have]
+    if (missing := [n for n in new if n in stored.required]) and _has_rows(found):
+        raise SchemaMismatchError(
+            f"{stored.identifier}: the stored rows have no column {missing[0]!r}, which is declared as required; "
+            "declare it without required, so that it is null in them, or name another lakehouse.path"
+        )
     if new:
         with found.update_schema() as update:
             for name in new:
                 update.add_column(name, want[name])
     return found
+
+
+def _has_rows(table: Table) -> bool:
+    snapshot = table.current_snapshot()
+    return bool(snapshot and snapshot.summary and int(snapshot.summary.get("total-records") or 0))

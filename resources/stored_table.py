@@ -25,6 +25,7 @@ class StoredTable:
     partitions: tuple[Partition, ...] = ()
     sort: tuple[str, ...] = ()
     wide: frozenset[str] = frozenset()  # columns without statistics: their bounds prune nothing
+    required: frozenset[str] = frozenset()  # columns that no row may lack, also none that was written before
 
     @property
     def identifier(self) -> str:

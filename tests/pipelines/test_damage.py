@@ -5,11 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipelines.cli import main
+from pipelines.collect.mqtt import RECORD, SOURCE
 from pipelines.config import load_config
 from resources.errors import ConfigurationError
+from resources.landing import LandingLimits, LandingStream
 from tests.pipelines.plant import Plant, Reading
 
 COMMANDS = (["check"], ["status"], ["tables"], ["sql", "FROM silver.sensor_readings"], ["process"], ["maintain"])
@@ -119,6 +122,39 @@ def test_garbage_in_landing_is_in_quarantine(folder: Path) -> None:
     plant.drain()
     reasons = plant.table("quarantine.records")["reason"].to_list()
     assert reasons.count("segment_unreadable") == 2, reasons
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("topic_parts",), None),
+        (("payload", "topic_parts"), "has no column 'payload', which bronze.mqtt_messages requires"),
+    ],
+)
+def test_segment_of_another_version(tmp_path: Path, names: tuple[str, ...], reason: str | None) -> None:
+    plant = Plant(tmp_path)
+    kept = [field for field in RECORD if field.name not in names]
+    older = LandingStream(plant.context.landing, SOURCE, "mqtt", pa.schema(kept), LandingLimits())
+    values = {"broker": "north", "topic": "factory_iot/north/101", "qos": 1, "retain": False, "received_at": plant.now}
+    values["payload"] = Reading(1, 1, 1.0).payload
+    older.write([[values[field.name] for field in kept]])
+    older.close()
+    plant.drain()
+    assert plant.table("silver.sensor_readings").height == (0 if reason else 1)
+    told = plant.table("quarantine.records")["message"].to_list()
+    assert [reason in message and "before an upgrade" in message for message in told] == ([True] if reason else [])
+
+
+def test_segment_with_values_of_another_type_is_in_quarantine(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    fields = [field.with_type(pa.string()) if field.name == "qos" else field for field in RECORD]
+    other = LandingStream(plant.context.landing, SOURCE, "mqtt", pa.schema(fields), LandingLimits())
+    other.write([("north", "factory_iot/north/101", "one", False, b"", plant.now, None)])
+    other.close()
+    plant.land([Reading(1, 1, 1.0).payload])
+    plant.drain()
+    assert plant.table("quarantine.records")["reason"].to_list() == ["segment_unreadable"]
+    assert plant.table("silver.sensor_readings").height == 1
 
 
 def test_place_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,20 @@ def test_new_column_is_added_and_null_in_old_rows(lake: Lakehouse) -> None:
     assert after.head(wider).batch_id == 2
 
 
+def test_required_column_that_stored_rows_lack_is_refused_with_the_way_out(lake: Lakehouse) -> None:
+    wider = replace(declared(unit=pl.String()), required=frozenset({"unit", "value"}))
+    lake.table(FLAT)
+    assert "unit" in Lakehouse(lake.path).table(replace(wider, name="flat")).schema().column_names, "no row lacks it"
+    older = replace(FLAT, name="older")
+    append(lake, older, rows([1]))
+    with pytest.raises(
+        SchemaMismatchError, match="declare it without required, so that it is null in them, or"
+    ) as told:
+        Lakehouse(lake.path).table(replace(wider, name="older"))
+    assert str(told.value).startswith("silver.older: the stored rows have no column 'unit', which is declared as ")
+    assert numbers(stored_rows(lake.path, older)) == [1]
+
+
 def test_old_process_goes_on_beside_a_new_column(lake: Lakehouse) -> None:
     append(lake, FLAT, rows([1]))
     append(Lakehouse(lake.path), declared(unit=pl.String()), rows([2]).with_columns(unit=pl.lit("BAR")))
