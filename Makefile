@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DURATION ?=
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check format lock bench-chain bench-commits bench-join bench-machine bench-snmp bench-mqtt soak clean
+.PHONY: demo test check format lock bench-chain bench-commits bench-windows bench-join bench-machine bench-snmp bench-mqtt soak clean
 
 $(STAMP): requirements.lock pyproject.toml
 ifdef UV
@@ -56,6 +56,9 @@ bench-mqtt: $(STAMP)  ## The MQTT collector beside mosquitto_sub; MESSAGES=10000
 
 soak: $(STAMP)  ## 10 minutes of kills, restarts and cuts at 5,000 readings a second; DURATION=60 for a short one
 	@$(PYTHON) -W ignore -m benchmarks.soak $(if $(DURATION),--duration $(DURATION))
+
+bench-windows: $(STAMP)  ## Windows beside DuckDB, in micro-batches, on 10 million rows; ROWS=, BATCH=, HISTORY= for others
+	@$(PYTHON) -m benchmarks.windows $(if $(ROWS),--rows $(ROWS)) $(if $(BATCH),--batch $(BATCH)) $(if $(HISTORY),--history $(HISTORY))
 
 bench-join: $(STAMP)  ## gold.machine_power of 1.4 million readings, beside two DuckDB ASOF joins
 	@$(PYTHON) -m benchmarks.joins

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,12 +63,26 @@ class Windowed(ABC):
             rows.select(*dict.fromkeys([*self.by, *needed]))
             .join(series, on=list(self.by), how="left", nulls_equal=True)
             .select(SERIES, *needed)
-            .sort(SERIES, *self.order)
         )
+        ordered = in_order(ordered, self.order, series.height)
         return series, group_rows(ordered, self.time, self.windowing, derived)
 
     def _windows(self, series: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
         return series[windows[SERIES]].select(self.by).hstack(windows.select(START, END))
+
+
+def in_order(rows: pl.DataFrame, order: Sequence[str], series: int) -> pl.DataFrame:
+    """Sorts rows by the number of their series, then by ``order``: time, and what orders rows of one time.
+
+    Where time alone orders them, number and time make one integer, if it holds them: sorting takes a third of the time.
+    """
+    at = rows[order[0]].to_physical()
+    first, last = at.min(), at.max()
+    if len(order) == 1 and isinstance(first, int) and isinstance(last, int):
+        width = last - first + 1
+        if series * width < 2**63:
+            return rows.sort(pl.col(SERIES).cast(pl.Int64) * width + (pl.col(order[0]).to_physical() - first))
+    return rows.sort(SERIES, *order)
 
 
 def chosen(rows: pl.DataFrame, where: Expression) -> pl.Series:
@@ -88,6 +103,12 @@ class Aggregation(Windowed):
     """
 
     aggregates: tuple[Aggregate, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of the source that it needs."""
+        expressions = (*(a.expression for a in self.aggregates), *([self.where] if self.where else []))
+        return tuple(dict.fromkeys([*self.by, *self.order, *(name for e in expressions for name in e.columns)]))
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """See ``Windowed``; the same rows give the same bits, in any order and company."""

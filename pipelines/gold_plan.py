@@ -76,11 +76,7 @@ def _touched_by(context: Context, table: Table, source: Table, where: Ranges) ->
     time = str(source.time)
     columns = list(dict.fromkeys([*table.series, time]))
     rows = context.lakehouse.read(source.stored, where, *input_conditions(table), columns=columns)
-    times = (
-        rows.select(*table.series, at=time).unique()
-        if window_of(table).gap is None
-        else rows.select(*table.series, at=time)
-    )
+    times = rows.select(*table.series, at=time)
     return touched(table, times, _sessions_near(context, table, times))
 
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import polars as pl
 
+from assets.aggregation import Aggregation
 from assets.table import Table
 from assets.windowing import END
 from data_quality.contract import SET_LATER, apply_contract
@@ -66,9 +67,11 @@ def computed_rows(context: Context, table: Table, spans: pl.DataFrame) -> pl.Dat
 def closure(context: Context, table: Table, spans: pl.DataFrame) -> list[pl.DataFrame]:
     """The rows of each input that the spans are computed from; more of the same series do no harm."""
     ranges, series = read_ranges(spans), spans.select(table.series).unique()
+    columns = table.function.reads if isinstance(table.function, Aggregation) else None
     found = []
     for source in table.inputs:
-        rows = context.lakehouse.read(source.stored, Ranges(str(source.time), ranges), *input_conditions(table))
+        where = (Ranges(str(source.time), ranges), *input_conditions(table))
+        rows = context.lakehouse.read(source.stored, *where, columns=columns)
         if _RETRACTED in rows.columns:
             rows = rows.filter(~pl.col(_RETRACTED).fill_null(False))
         found.append(rows.join(series, on=list(table.series), how="semi", nulls_equal=True))

@@ -37,7 +37,10 @@ def touched(table: Table, times: pl.DataFrame, stored: pl.DataFrame) -> pl.DataF
     if window.bound is not None:
         low, high = pl.col("at") - window.bound, pl.col("at") + window.bound
     else:
-        low, high = first_window(pl.col("at"), window), window_of(pl.col("at") + window.reach_ahead, window)
+        # One time a cell of the grid: the spans are at most one window wider than those of the rows themselves.
+        times = times.select(*table.series, window_of(pl.col("at"), window)).unique()
+        last = (window.slide or window.size) - _MICROSECOND
+        low, high = first_window(pl.col("at"), window), window_of(pl.col("at") + last + window.reach_ahead, window)
     spans = times.select(*table.series, low.alias(LOW), high.alias(HIGH)).unique()
     return with_reach(window, _merged(table.series, spans, window.bound or window.slide or window.size))
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.aggregation import Aggregation, UserFunction
+from assets.aggregation import Aggregation, UserFunction, in_order
 from assets.calculation import built_in, built_in_names, calculation
 from assets.expressions import open_sandbox
 from assets.silver.sensor_readings import sensor_readings
-from assets.table import Table
+from assets.table import UTC_TIME, Table
+from assets.windowing import SERIES
 from resources.errors import TableFunctionError
 from resources.stored_table import Partition
 from tests.assets.golden import cases, plain, read_expected, read_input
@@ -271,6 +272,19 @@ def test_comparison_of_bits_bites() -> None:
     rows = _many(1, 40, 2)
     forwards, backwards = rows["measurement"].to_list(), rows["measurement"].reverse().to_list()
     assert sum(forwards) != sum(backwards)
+
+
+@pytest.mark.parametrize("years", [1, 200_000])
+def test_order_is_that_of_series_and_time(years: int) -> None:
+    """Number and time of a row make one integer only where one integer holds them."""
+    random = np.random.default_rng(3)
+    at = random.integers(-years * 31_536_000_000_000, years * 31_536_000_000_000, 500) // 2
+    number = random.integers(0, 40, 500).astype("uint32")
+    rows = pl.DataFrame({SERIES: number, "observed_at": at}, {SERIES: pl.UInt32, "observed_at": UTC_TIME})
+    found = in_order(rows, ["observed_at"], 40)
+    assert found.with_columns(pl.col("observed_at").to_physical()).rows() == sorted(
+        zip(number.tolist(), at.tolist(), strict=True)
+    )
 
 
 def test_function_can_be_sent_to_a_worker() -> None:
