@@ -117,15 +117,16 @@ class Aggregation(Windowed):
         derived = frozenset(name for expression in expressions for name in expression.derived)
         series, grouped = self._grouped(rows, read, derived)
         given = grouped.rows.select(GROUP, *read, *sorted(derived))
-        computed = pl.concat(self._in_parts(given, grouped.windows.height))
+        computed = pl.concat(self._in_parts(given))
         return self._windows(series, grouped.windows).hstack(computed.drop(GROUP))
 
-    def _in_parts(self, given: pl.DataFrame, windows: int) -> list[pl.DataFrame]:
+    def _in_parts(self, given: pl.DataFrame) -> list[pl.DataFrame]:
         """Many rows are computed in parts, side by side; a window is whole in one of them."""
         count = min(pl.thread_pool_size(), 1 + given.height // _ROWS_OF_A_PART)
         if count == 1:
             return [self._ask(given)]
-        edges = [windows * i // count for i in range(count + 1)]
+        last: Any = given[GROUP].max()
+        edges = [(last + 1) * i // count for i in range(count + 1)]
         group = pl.col(GROUP)
         parts = [given.filter((group >= edges[i]) & (group < edges[i + 1])) for i in range(count)]
         with ThreadPoolExecutor(count) as pool:

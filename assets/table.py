@@ -192,8 +192,7 @@ _FINALITY = (
 _RETRACTED = column(
     "is_retracted",
     pl.Boolean,
-    "Whether the key is there no more (a session that was merged, say); views hide such rows",
-    required=True,
+    "Whether the key is there no more (a session that was merged, say); views hide such rows; null is no",
 )
 
 

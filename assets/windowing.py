@@ -144,20 +144,22 @@ def _aligned(rows: pl.DataFrame, time: str, windowing: Windowing) -> Grouped:
     """
     every = f"{windowing.slide_or_size // _MICROSECOND}us"
     newest = rows.with_columns(pl.col(time).dt.truncate(every).alias(START))
+    newest = newest.with_columns(pl.struct(SERIES, START).rle_id().alias("_cell"))
+    cells = newest.select("_cell", SERIES, START).unique("_cell", keep="first", maintain_order=True)
     copies = -(-windowing.length // windowing.slide_or_size)
-    parts = [newest]
-    for back in range(1, copies):
-        moved = newest.with_columns(pl.col(START) - back * windowing.slide_or_size)
-        parts.append(moved.filter(pl.col(time) < pl.col(START) + windowing.length))
-    spread = pl.concat(parts) if copies > 1 else newest
-    if copies > 1:
-        numbers = spread.select(SERIES, START).unique().sort(SERIES, START).with_row_index(GROUP)
-        spread = spread.join(numbers, on=[SERIES, START], how="left", maintain_order="left")
-    else:
-        spread = spread.with_columns(pl.struct(SERIES, START).rle_id().alias(GROUP))
-        numbers = spread.select(GROUP, SERIES, START).unique(GROUP, keep="first", maintain_order=True)
+    starts = [cells.with_columns(pl.col(START) - back * windowing.slide_or_size) for back in range(copies)]
+    numbers = pl.concat(starts).select(SERIES, START).unique().sort(SERIES, START).with_row_index(GROUP)
+    parts = []
+    for moved in starts:  # cells are few: rows are given their window's number and start by the number of their cell
+        of_cell = moved.join(numbers, on=[SERIES, START], how="left", maintain_order="left")
+        found = of_cell.select(GROUP, START, (pl.col(START) + windowing.length).alias(END))[newest["_cell"]]
+        parts.append(newest.drop(START, "_cell").hstack(found))
+    if windowing.length % windowing.slide_or_size:  # the oldest window ends within a cell
+        parts[-1] = parts[-1].filter(pl.col(time) < pl.col(END))
+    spread = pl.concat(parts)
+    filled = numbers.filter(pl.col(GROUP).is_in(spread[GROUP].unique().implode()))
     end = (pl.col(START) + windowing.length).alias(END)
-    return Grouped(spread.with_columns(end), numbers.select(GROUP, SERIES, START, end))
+    return Grouped(spread, filled.select(GROUP, SERIES, START, end))
 
 
 def _sessions(rows: pl.DataFrame, time: str, windowing: Windowing) -> Grouped:
