@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DURATION ?=
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: demo test check format lock bench-chain bench-commits bench-windows bench-join bench-machine bench-snmp bench-mqtt soak clean
+.PHONY: demo test check format lock bench-chain bench-commits bench-windows bench-join bench-machine bench-snmp bench-mqtt soak bench-skab bench-ml clean
 
 $(STAMP): requirements.lock pyproject.toml
 ifdef UV
@@ -62,6 +62,9 @@ bench-windows: $(STAMP)  ## Windows beside DuckDB, in micro-batches, on 10 milli
 
 bench-join: $(STAMP)  ## gold.machine_power of 1.4 million readings, beside two DuckDB ASOF joins
 	@$(PYTHON) -m benchmarks.joins
+
+bench-skab: $(STAMP)  ## The anomaly model on labelled industrial data; DATA=folder
+	@$(PYTHON) -m benchmarks.skab $(DATA)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

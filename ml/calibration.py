@@ -1,24 +1,63 @@
-"""When a score is an anomaly: a threshold for each series from the scores of its own training windows."""
+"""What a score means: how rarely a series has such a one in normal times.
+
+The tail of a series' normal scores is taken to fall off exponentially (the Gumbel case of peaks over threshold: Coles,
+"An Introduction to Statistical Modeling of Extreme Values", 2001, chapter 4). From it follows, for every score, its
+return period in windows: one scale for all series, on which a false-alarm rate can be stated.
+"""
 
 import polars as pl
 
-from ml.features import SERIES
+from ml.quantities import SERIES
+
+TAIL_SHARE = 0.1
+"""Share of the normal scores that the tail is fitted to."""
+
+_WEIGHT_OF_ALL = 1000
+"""The tails of all series together count as this many scores of a series' own tail."""
+
+TAIL = ("excess_start", "excess_scale", "excess_floor")
 
 
-def thresholds(scores: pl.DataFrame, false_alarm_rate: float) -> pl.DataFrame:
-    """The score that a series exceeds in at most ``false_alarm_rate`` of its training windows.
-
-    The same quantile over all series is the floor: a series that was very quiet in training does not alarm on scores
-    that are common elsewhere.
+def tails(scores: pl.DataFrame) -> pl.DataFrame:
+    """The tail of each series.
 
     Args:
-        scores: the series columns and ``score`` of every training window; null scores do not count.
-        false_alarm_rate: share of normal windows that may be called anomalies, between 0 and 1.
+        scores: the series columns, ``score`` and ``is_false_alarm`` (whether people called it one) of normal windows
+            that the score's baselines were not learned from.
 
     Returns:
-        One row a series: the series columns and ``threshold``.
+        One row a series: the series columns, ``excess_start`` (exceeded by ``TAIL_SHARE`` of the scores),
+        ``excess_scale`` (mean excess over it) and ``excess_floor`` (the highest score that was a false alarm; null if
+        there was none).
     """
-    limit = pl.col("score").quantile(1 - false_alarm_rate, interpolation="higher")
     known = scores.filter(pl.col("score").is_not_null())
-    pooled = pl.lit(known.select(limit).item(), dtype=pl.Float64)
-    return known.group_by(SERIES, maintain_order=True).agg(pl.max_horizontal(limit, pooled).alias("threshold"))
+    start = pl.col("score").quantile(1 - TAIL_SHARE, interpolation="higher")
+    own = known.group_by(SERIES, maintain_order=True).agg(
+        start.alias("own_start"),
+        pl.col("score").filter(pl.col("is_false_alarm")).max().alias("excess_floor"),
+        (pl.len() * TAIL_SHARE).alias("n"),
+    )
+    joined = known.join(own, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
+    excess = (pl.col("score") - pl.col("own_start")).filter(pl.col("score") > pl.col("own_start"))
+    scales = joined.group_by(SERIES, maintain_order=True).agg(excess.mean().fill_null(0.0).alias("own_scale"))
+    both = own.join(scales, on=SERIES, nulls_equal=True, maintain_order="left")
+    weight = pl.col("n") / (pl.col("n") + _WEIGHT_OF_ALL)
+    return both.select(
+        *SERIES,
+        (weight * pl.col("own_start") + (1 - weight) * pl.col("own_start").mean()).alias("excess_start"),
+        (weight * pl.col("own_scale") + (1 - weight) * pl.col("own_scale").mean()).clip(1e-6).alias("excess_scale"),
+        "excess_floor",
+    )
+
+
+def threshold(false_alarm_rate: pl.Expr) -> pl.Expr:
+    """The score that a series exceeds in this share of its normal windows, and no false alarm that was told."""
+    far = pl.col("excess_start") + pl.col("excess_scale") * (TAIL_SHARE / false_alarm_rate).log()
+    return pl.max_horizontal(pl.min_horizontal(far, "excess_ceiling"), "excess_floor")
+
+
+def return_period() -> pl.Expr:
+    """In how many normal windows a score as high as this is expected once."""
+    return (
+        ((pl.col("score") - pl.col("excess_start")) / pl.col("excess_scale")).clip(-50, 50).exp() / TAIL_SHARE
+    ).clip(1)

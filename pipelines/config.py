@@ -13,6 +13,7 @@ from pipelines.settings.cron import Cron
 from pipelines.settings.decode import DecodeConfig
 from pipelines.settings.fields import Model, Size
 from pipelines.settings.labels import LabelFile
+from pipelines.settings.ml import ModelConfig
 from pipelines.settings.mqtt import MqttBroker
 from pipelines.settings.snmp import SnmpConfig
 from pipelines.settings.snmp_targets import with_target_files
@@ -60,27 +61,6 @@ class MicroBatchConfig(Model):
     pause: Duration = timedelta(milliseconds=500)
     report_every: PositiveDuration = timedelta(seconds=30)
     max_bytes: Size = 64 * 2**20
-
-
-class ModelConfig(Model):
-    """``[ml]``: training of the anomaly model, and how many of the models are kept."""
-
-    min_windows: Annotated[int, Field(ge=10)] = 500
-    max_windows: Annotated[int, Field(ge=10)] = 200_000
-    trees: Annotated[int, Field(ge=1)] = 100
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    keep_models: Annotated[int, Field(ge=1)] = 5
-    schedule: Cron = "0 3 * * *"
-
-    @model_validator(mode="after")
-    def _enough_windows(self) -> "ModelConfig":
-        if self.min_windows > self.max_windows:
-            raise ValueError(
-                f"has min_windows = {self.min_windows}, which must not be more than max_windows = {self.max_windows}: "
-                "no training would ever have enough"
-            )
-        return self
 
 
 class MaintenanceConfig(Model):

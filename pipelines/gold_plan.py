@@ -47,10 +47,8 @@ def window_of(table: Table) -> Window:
     return table.window
 
 
-def plan_gold(context: Context, table: Table) -> GoldPlan | None:
-    """Lists what to compute; None when the table waits for its model."""
-    if table.model and context.models.current(table.model) is None:
-        return None
+def plan_gold(context: Context, table: Table) -> GoldPlan:
+    """Lists what to compute."""
     lakehouse = context.lakehouse
     head = lakehouse.head(table.stored)
     frm: Marker = head.markers.get(table.identifier, {})

@@ -24,8 +24,8 @@ _RETRACTED = "is_retracted"
 def run_gold(context: Context, table: Table) -> TableResult:
     """Brings a computed table up to its input and its deadlines."""
     plan = plan_gold(context, table)
-    result = TableResult(table.identifier, has_more=bool(plan and plan.has_more))
-    if plan is None or (stands_at(plan.frm, plan.to) and plan.due.is_empty()):
+    result = TableResult(table.identifier, has_more=plan.has_more)
+    if stands_at(plan.frm, plan.to) and plan.due.is_empty():
         return result
     computed, rejected = _compute(context, table, plan)
     current = _current_rows(context, table, plan)
@@ -59,7 +59,10 @@ def computed_rows(context: Context, table: Table, spans: pl.DataFrame) -> pl.Dat
     assert table.function is not None
     side = side_inputs(context, table)
     if table.model:
-        side["model"] = context.models.latest(table.model)
+        # What stands before is read to look back at; only the rows of the spans are judged.
+        wanted = within(rows[0], spans, table.series, str(table.time)).select(*table.series, str(table.time))
+        policies = context.config.ml.rules()
+        side |= {"model": context.models.latest(table.model), "wanted": wanted, "policies": policies}
     output: pl.DataFrame = table.function(*rows, **side)
     return output
 

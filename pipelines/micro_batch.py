@@ -141,8 +141,6 @@ def is_behind(context: Context) -> str | None:
     asked = context.lakehouse.head(requests.stored).batch_id
     heads = {t.identifier: context.lakehouse.head(t.stored) for t in streaming_tables(context)}
     for table in streaming_tables(context):
-        if table.model and context.models.current(table.model) is None:
-            continue
         marker = heads[table.identifier].markers.get(table.identifier, {})
         for source in table.inputs:
             if marker.get(source.identifier, 0) < heads[source.identifier].batch_id:

@@ -98,8 +98,6 @@ def _backlog(context: Context, table: Table, heads: dict[str, Head]) -> str | No
     if not behind and table.layer == "gold" and {table.identifier, watermarks.identifier} <= heads.keys():
         due = due_windows(context, table).height
         behind += [f"{counted(due, 'window')} due"] if due else []
-    if behind and table.model and context.models.current(table.model) is None:
-        behind.append(f"waits for the model {table.model}")
     return ", ".join(behind) or None
 
 

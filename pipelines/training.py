@@ -18,6 +18,7 @@ from resources.errors import ConfigurationError, SecchiError, SourceUnavailableE
 if TYPE_CHECKING:
     from pyiceberg.table.update.snapshot import ManageSnapshots
 
+    from ml.anomaly_model import Model
     from pipelines.context import Context
 
 MODEL = "sensor_windows"
@@ -46,6 +47,9 @@ class TrainingReport:
         series: series that the model knows.
         features: names of the model's inputs.
         seconds: how long it took.
+        is_promoted: whether it is the model in use now.
+        trials: share of recent windows called anomalies, and of injected faults found, by this model and by the one
+            that was in use; empty where there was none.
     """
 
     model_id: str
@@ -56,6 +60,8 @@ class TrainingReport:
     series: int
     features: tuple[str, ...]
     seconds: float
+    is_promoted: bool
+    trials: dict[str, float]
 
 
 def windows_table(tables: Mapping[str, Table]) -> Table:
@@ -68,7 +74,7 @@ def windows_table(tables: Mapping[str, Table]) -> Table:
 
 def is_ready(context: "Context") -> bool:
     """Whether there are ``ml.min_windows`` final windows, and in most series enough to tell what is usual."""
-    from ml.features import MIN_WINDOWS
+    from ml.baselines import MIN_WINDOWS
     from resources.selection import Among
 
     table, least = windows_table(context.tables), context.config.ml.min_windows
@@ -86,16 +92,18 @@ def is_ready(context: "Context") -> bool:
 
 def has_model(context: "Context") -> bool:
     """Whether there is a model that this version can score with."""
-    from ml.isolation_forest import restore
+    return _champion(context) is not None
+
+
+def _champion(context: "Context") -> "Model | None":
+    from ml.anomaly_model import restore
     from resources.model_store import ModelRefusedError
 
     try:
         stored = context.models.latest(MODEL)
-        if stored is not None:
-            restore(stored)
+        return restore(stored) if stored is not None else None
     except ModelRefusedError:
-        return False
-    return stored is not None
+        return None
 
 
 def train_if_needed(context: "Context") -> str | None:
@@ -109,12 +117,18 @@ def train_if_needed(context: "Context") -> str | None:
 
 
 def train(context: "Context") -> TrainingReport:
-    """Fits a model on the newest final windows, stores it and makes it the current one.
+    """Trains a model on the newest final windows, stores it, and puts it to use unless it is worse than the one in use.
+
+    Windows that are labelled confirmed or maintenance are not learned from. With the first model, the windows that were
+    judged without one are asked for again.
 
     Raises:
         NotEnoughWindowsError: there are fewer than ``ml.min_windows``, or no series has enough of them.
     """
-    from ml.isolation_forest import fit
+    from ml.anomaly_model import SHIPPED
+    from ml.anomaly_model import train as fit
+    from pipelines.labels import is_labelled, known_labels
+    from pipelines.waiting import request_rebuild
     from resources.model_store import Training
 
     began, settings = time.monotonic(), context.config.ml
@@ -124,17 +138,70 @@ def train(context: "Context") -> TrainingReport:
         raise NotEnoughWindowsError(
             f"{table.identifier}: {windows.height} final windows; a model needs ml.min_windows = {settings.min_windows}"
         )
+    spans = known_labels(context)
+    excluded = is_labelled(windows, spans, "confirmed", "maintenance")
+    false_alarms = is_labelled(windows, spans, "false_alarm")
     parameters: dict[str, Any] = {"trees": settings.trees, "false_alarm_rate": settings.false_alarm_rate}
+    if settings.detector != SHIPPED:
+        parameters["detector"] = settings.detector
     try:
-        model = fit(windows, seed=settings.seed, **parameters)
+        model = fit(
+            windows,
+            trees=settings.trees,
+            seed=settings.seed,
+            excluded=excluded,
+            false_alarms=false_alarms,
+            name=settings.detector,
+        )
     except ValueError as error:
         raise NotEnoughWindowsError(f"{table.identifier}: {error}") from error
+    champion, was_current = _champion(context), context.models.current(MODEL)
+    is_promoted, trials = _promoted(context, model, champion, windows.filter(~excluded))
     tag = f"{_TAG_PREFIX}{trained_at:%Y%m%dT%H%M%SZ}"
     _tag(context, table, snapshot, tag)
     training = Training(snapshot, tag, trained_at, settings.seed, model.trained_rows, model.features, parameters)
-    model_id = context.models.save(MODEL, model.forest, model.baselines, training)
-    known, seconds = model.baselines.height, time.monotonic() - began
-    return TrainingReport(model_id, snapshot, tag, windows.height, model.trained_rows, known, model.features, seconds)
+    model_id = context.models.save(MODEL, model.state, model.baselines, training, is_current=is_promoted)
+    if was_current is None:
+        span = windows.select(pl.col(str(table.time)).min().alias("from"), pl.col("window_end").max().alias("to")).row(
+            0
+        )
+        for user in context.tables.values():
+            if user.model == MODEL:
+                request_rebuild(context, user.identifier, *span)
+    return TrainingReport(
+        model_id=model_id,
+        snapshot=snapshot,
+        tag=tag,
+        windows=windows.height,
+        rows=model.trained_rows,
+        series=model.baselines.height,
+        features=model.features,
+        seconds=time.monotonic() - began,
+        is_promoted=is_promoted,
+        trials=trials,
+    )
+
+
+def _promoted(
+    context: "Context", challenger: "Model", champion: "Model | None", windows: pl.DataFrame
+) -> tuple[bool, dict[str, float]]:
+    """Whether the challenger takes the champion's place, and how both did on the recent windows."""
+    from ml.evaluation import is_not_worse, tried
+
+    if champion is None:
+        return True, {}
+    newest = windows["window_start"].max()
+    assert isinstance(newest, datetime)
+    recent = windows.filter(pl.col("window_start") > newest - context.config.ml.recent)
+    rules = context.config.ml.rules()
+    ours, theirs = tried(challenger, recent, rules), tried(champion, recent, rules)
+    trials = {
+        "false_alarms": ours.false_alarms,
+        "found": ours.found,
+        "champion_false_alarms": theirs.false_alarms,
+        "champion_found": theirs.found,
+    }
+    return is_not_worse(ours, theirs, context.config.ml.false_alarm_rate), trials
 
 
 def _tag_of(model_id: str) -> str:
@@ -210,7 +277,7 @@ def training_asset(config: Config, windows: dg.AssetKey) -> dg.AssetsDefinition:
     @dg.asset(
         key=MODEL_KEY,
         deps=[windows],
-        description="The isolation forest that judges the windows of every sensor, with a threshold for each series. "
+        description="The isolation forest that judges the windows of every sensor, calibrated for each series. "
         "It learns from the newest final windows; their snapshot is tagged and kept, so a score can be traced to them.",
         kinds={"scikitlearn", "polars"},
         owners=[OWNER],
@@ -230,6 +297,8 @@ def training_asset(config: Config, windows: dg.AssetKey) -> dg.AssetsDefinition:
                 "model_id": report.model_id,
                 "snapshot": str(report.snapshot),
                 "tag": report.tag,
+                "is_promoted": report.is_promoted,
+                **report.trials,
             }
         )
 

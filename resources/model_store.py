@@ -61,13 +61,14 @@ class Training:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model as it stands in the store."""
+    """A model as it stands in the store; ``sha256`` is the hash of its card, which holds those of its files."""
 
     name: str
     model_id: str
     forest: Any
     baselines: pl.DataFrame
     training: Training
+    sha256: str = ""
 
 
 def _checked(kind: str, name: str) -> str:
@@ -90,7 +91,7 @@ def _forest_bytes(forest: Any) -> bytes:
     return data
 
 
-def _load_forest(path: Path, data: bytes) -> Any:
+def _load_forest(path: Path, data: bytes, is_shipped: bool) -> Any:
     import skops.io
     from sklearn.ensemble import IsolationForest
 
@@ -98,7 +99,7 @@ def _load_forest(path: Path, data: bytes) -> Any:
     if strange := sorted(set(found) - set(TRUSTED_TYPES)):
         raise ModelRefusedError(f"{path}: holds the type {strange[0]!r}; only {list(TRUSTED_TYPES)} are trusted")
     forest = skops.io.loads(data, trusted=list(TRUSTED_TYPES))
-    if not isinstance(forest, IsolationForest):
+    if is_shipped and not isinstance(forest, IsolationForest):
         raise ModelRefusedError(f"{path}: holds a {type(forest).__name__}, not an IsolationForest")
     return forest
 
@@ -116,14 +117,17 @@ class ModelStore:
         self.root = root
         self._loaded: dict[str, StoredModel] = {}
 
-    def save(self, name: str, forest: Any, baselines: pl.DataFrame, training: Training) -> str:
-        """Stores a model and makes it the current one of ``name``; both are durable when this returns.
+    def save(
+        self, name: str, forest: Any, baselines: pl.DataFrame, training: Training, *, is_current: bool = True
+    ) -> str:
+        """Stores a model and, unless it is only a challenger, makes it the current one; durable when this returns.
 
         Args:
             name: what the model judges, for example ``sensor_windows``.
             forest: a fitted ``sklearn.ensemble.IsolationForest``.
             baselines: what is usual in each series, and its threshold.
             training: where the model comes from.
+            is_current: whether it is put to use.
 
         Returns:
             The model's id: its time of training and the start of its hash.
@@ -141,8 +145,18 @@ class ModelStore:
         files[_CARD] = json.dumps(card, indent=2).encode()
         directory = self.root / _checked("name", name)
         self._place(directory, model_id, files)
-        self._set_current(directory, model_id)
+        if is_current:
+            self._set_current(directory, model_id)
         return model_id
+
+    def use(self, name: str, model_id: str) -> None:
+        """Makes a stored model the current one.
+
+        Raises:
+            ModelRefusedError: see ``load``.
+        """
+        self.load(name, model_id)
+        self._set_current(self.root / name, model_id)
 
     def _place(self, directory: Path, model_id: str, files: Mapping[str, bytes]) -> None:
         draft = directory / f".new-{uuid.uuid4()}"
@@ -206,22 +220,24 @@ class ModelStore:
         directory = self.root / _checked("name", name) / _checked("model id", model_id)
         card = _read_card(directory)
         _check_version(directory, card)
-        forest = _load_forest(directory / _FOREST, _verified(directory, _FOREST, card))
+        is_shipped = "detector" not in card["training"]["parameters"]
+        forest = _load_forest(directory / _FOREST, _verified(directory, _FOREST, card), is_shipped)
         baselines = pl.read_parquet(_verified(directory, _BASELINES, card))
         facts = {**card["training"], "trained_at": datetime.fromisoformat(card["training"]["trained_at"])}
         training = Training(**{**facts, "features": tuple(facts["features"])})
-        return StoredModel(name, model_id, forest, baselines, training)
+        return StoredModel(name, model_id, forest, baselines, training, card["sha256"])
 
 
 def _read_card(directory: Path) -> dict[str, Any]:
     path = directory / _CARD
     try:
-        card: dict[str, Any] = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        card: dict[str, Any] = json.loads(data)
     except (OSError, ValueError) as error:
         raise ModelRefusedError(f"{path}: cannot be read ({error}); train the model again") from error
     if missing := sorted({"training", "versions", "files"} - set(card)):
         raise ModelRefusedError(f"{path}: has no {missing[0]!r}; train the model again")
-    return card
+    return {**card, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _check_version(directory: Path, card: Mapping[str, Any]) -> None:

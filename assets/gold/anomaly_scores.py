@@ -3,6 +3,7 @@
 The declaration is made when it is first asked for: the windows that it judges are a calculation, which DuckDB reads.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -11,19 +12,26 @@ import polars as pl
 
 from assets.calculation import built_in
 from assets.table import MINUTE, Column, Table, Window, column, declare
-from ml.features import END, FEATURES, KEY, SERIES, START
-from ml.isolation_forest import restore, score
+from ml.anomaly_model import judge, restore
+from ml.decision import EXPECTED
+from ml.policy import HISTORY, Policy
+from ml.quantities import END, FEATURES, GROUP, KEY, REACH, SERIES, SPAN, START
 from resources.model_store import StoredModel
 from resources.stored_table import Partition
 
 _WINDOWS = "gold.sensor_windows_1m"
 _QUANTITIES = {
-    "level": ("the mean", ("mean",)),
+    "level": ("the mean, less what hour and day tell", ("mean",)),
     "spread": ("the standard deviation; null with one reading", ("stddev",)),
     "slope": ("last minus first reading", ("first", "last")),
     "change": ("the mean minus that of the window directly before; null without one", ("mean",)),
     "range": ("maximum minus minimum", ("minimum", "maximum")),
     "tail": ("99th percentile minus median", ("p50", "p99")),
+    "readings": ("the logarithm of the number of readings", ("readings",)),
+    "silence": ("the number of windows without a reading right before", (START,)),
+    "sustained": (f"the average level of the last {SPAN} windows", ("mean",)),
+    "trend": (f"the average level of the last {SPAN // 2} windows minus that of as many before", ("mean",)),
+    "residual": (f"the average level of the last {SPAN // 2} windows less what the device's others tell", ("mean",)),
 }
 
 
@@ -39,22 +47,32 @@ def _feature(name: str) -> Column:
     return column(f"feature_{name}", pl.Float64, f"Robust z-score in the series of {quantity}", lineage=lineage)
 
 
+_MEAN = f"{_WINDOWS}.mean"
 _COLUMNS = (
     column(
         "score",
         pl.Float64,
-        "Isolation forest score: around 0.5 and below is usual, near 1 is not; null where the model cannot judge",
+        "How unusual the window is, 0 to 1, by the model or by robust_z; null where neither can judge",
         minimum=0,
         maximum=1,
         lineage=tuple(f"{_WINDOWS}.{name}" for name in ("mean", "stddev", "first", "last", "minimum", "maximum")),
     ),
-    column("threshold", pl.Float64, "Score above which the series is called anomalous; null for an unknown series"),
-    column("is_anomaly", pl.Boolean, "Whether the score is above the threshold", required=True),
-    column("reason", pl.String, "Why there is no score: unknown_series or missing_values; null where there is one"),
+    column("threshold", pl.Float64, "Score above which the series is unusual"),
+    column("return_period_windows", pl.Float64, "In how many normal windows of the series such a score comes once"),
+    column("is_anomaly", pl.Boolean, "Whether the score is above the threshold, as its policy asks", required=True),
+    column("is_alarm", pl.Boolean, "Whether it is the first anomaly of the series after a cool-down", required=True),
+    column("direction", pl.String, "above or below what is expected", lineage=_MEAN),
+    column("expected_low", pl.Float64, f"Expected mean less {EXPECTED:g} usual deviations, in the sensor's unit"),
+    column("expected_high", pl.Float64, f"Expected mean plus {EXPECTED:g} usual deviations, in the sensor's unit"),
+    column("top_feature", pl.String, "Feature that adds most to the score; null where there is no anomaly"),
+    column("contributions", pl.String, "JSON: what each feature adds to the score; null where there is no anomaly"),
+    column("method", pl.String, "model, or robust_z where no model knows the series; null without a score"),
+    column("reason", pl.String, "Why there is no score: missing_values, too_little_history; null where there is one"),
     *(_feature(name) for name in FEATURES),
-    column("model_id", pl.String, "Model that gave the score", required=True),
-    column("training_snapshot", pl.Int64, "Snapshot of the windows that the model learned from", required=True),
-    column("training_tag", pl.String, "Tag that keeps that snapshot from expiring", required=True),
+    column("model_id", pl.String, "Model that judged; null where none did"),
+    column("model_sha256", pl.String, "Hash of the model's files"),
+    column("training_snapshot", pl.Int64, "Snapshot of the windows that the model learned from"),
+    column("training_tag", pl.String, "Tag that keeps that snapshot from expiring"),
     column(
         "window_revision",
         pl.Int32,
@@ -66,27 +84,31 @@ _COLUMNS = (
 )
 
 
-def _judge(windows: pl.DataFrame, *, model: StoredModel) -> pl.DataFrame:
-    """One row a final window of a sensor: how unusual it is for its series, by an isolation forest.
+def _judge(
+    windows: pl.DataFrame,
+    *,
+    model: StoredModel | None,
+    policies: Sequence[Policy] = (),
+    wanted: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """One row a final window of a sensor: how unusual it is for its series and beside the device's other sensors.
 
-    Source: the final rows of `gold.sensor_windows_1m`; a corrected window is judged again, with the model of that time.
-    Every final window has a row: where the model has not learned the series, `reason` says so and there is no score.
-    The features are distances from the series' median in the training windows, in units of its usual deviation.
+    Source: the final rows of `gold.sensor_windows_1m`; a corrected window is judged again, and so are those of its
+    device that look back at it, with the model of that time. Every final window has a row: an isolation forest judges
+    series that it has learned, others are compared with their own last windows (`method`), and where there are too few
+    of them `reason` says so. Features are distances from what is usual in the series, in units of its usual deviation.
     """
-    judged = score(restore(model), windows)
-    return judged.select(
-        *KEY,
-        END,
-        "score",
-        "threshold",
-        "is_anomaly",
-        "reason",
-        *(f"feature_{name}" for name in FEATURES),
-        model_id=pl.lit(model.model_id),
-        training_snapshot=pl.lit(model.training.snapshot, pl.Int64),
-        training_tag=pl.lit(model.training.tag),
+    judged = judge(restore(model) if model else None, windows, policies, wanted)
+    by_model = pl.col("method") == "model"
+    names = [c.name for c in _COLUMNS]
+    told = judged.with_columns(
+        model_id=pl.when(by_model).then(pl.lit(model.model_id if model else None, pl.String)),
+        model_sha256=pl.when(by_model).then(pl.lit(model.sha256 if model else None, pl.String)),
+        training_snapshot=pl.when(by_model).then(pl.lit(model.training.snapshot if model else None, pl.Int64)),
+        training_tag=pl.when(by_model).then(pl.lit(model.training.tag if model else None, pl.String)),
         window_revision=pl.col("revision"),
     )
+    return told.select(*KEY, END, *names)
 
 
 @cache
@@ -101,9 +123,9 @@ def _declaration() -> Table:
         inputs=(windows,),
         model="sensor_windows",
         key=KEY,
-        series=SERIES,
+        series=GROUP,  # what one sensor does is judged beside the others of its device
         time=START,
-        window=Window(size=MINUTE, reach_ahead=MINUTE, has_finality=False),
+        window=Window(size=MINUTE, reach_ahead=(REACH + HISTORY) * MINUTE, has_finality=False),
         final_only=True,
         partitions=(Partition(START, "hour"),),
         kinds=("iceberg", "gold", "scikitlearn"),

@@ -1,33 +1,61 @@
-"""Thresholds of the anomaly scores."""
+"""What the scores of a series mean."""
 
+import numpy as np
 import polars as pl
+import pytest
 
-from ml.calibration import thresholds
+from ml.calibration import return_period, tails, threshold
 
 
-def scores(**series: list[float | None]) -> pl.DataFrame:
+def scores(false_alarm: float | None = None, **series: list[float | None]) -> pl.DataFrame:
     rows = [
-        {"site_id": 1, "device_id": 2, "sensor_id": 3, "unit": unit, "score": score}
+        {
+            "site_id": 1,
+            "device_id": 2,
+            "sensor_id": 3,
+            "unit": unit,
+            "score": score,
+            "is_false_alarm": bool(score == false_alarm),
+        }
         for unit, values in series.items()
         for score in values
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def test_threshold_is_exceeded_by_at_most_the_rate_of_the_training_windows():
-    values = [number / 1000 for number in range(1000)]
-    (threshold,) = thresholds(scores(a=values), 0.01)["threshold"].to_list()
-    assert 0 < sum(value > threshold for value in values) <= 10
+def thresholds(found: pl.DataFrame, rate: float) -> dict[str, float]:
+    limits = found.with_columns(excess_ceiling=pl.lit(0.99), threshold=pl.lit(0.0))
+    return dict(limits.select("unit", threshold(pl.lit(rate))).rows())
 
 
-def test_quiet_series_has_the_floor_of_all_and_a_lively_one_its_own():
-    quiet, lively = [0.3 + number / 10_000 for number in range(100)], [0.5 + number / 1000 for number in range(100)]
-    found = dict(thresholds(scores(quiet=quiet, lively=lively), 0.1).select("unit", "threshold").iter_rows())
-    pooled = sorted([*quiet, *lively])[180]
-    assert found["quiet"] == pooled
-    assert found["lively"] == lively[90]
+def normal(seed: int, count: int = 20_000) -> list[float | None]:
+    return (0.3 + np.random.default_rng(seed).exponential(0.02, count)).tolist()
 
 
-def test_windows_without_a_score_do_not_count():
-    values: list[float | None] = [number / 100 for number in range(100)]
-    assert thresholds(scores(a=values), 0.05).equals(thresholds(scores(a=[*values, None, None]), 0.05))
+@pytest.mark.parametrize("rate", [0.01, 0.0003])
+def test_threshold_is_exceeded_at_the_stated_rate(rate: float) -> None:
+    (limit,) = thresholds(tails(scores(a=normal(0))), rate).values()
+    unseen = np.array(normal(1, 200_000))
+    assert rate / 3 < (unseen > limit).mean() < rate * 3
+
+
+def test_few_scores_lean_on_the_tails_of_all() -> None:
+    lively = [0.5 + 0.1 * value for value in normal(2) if value]
+    found = thresholds(tails(scores(brief=normal(0, 50), long=normal(1), other=lively)), 0.001)
+    assert found["long"] < found["brief"] < found["other"]
+
+
+def test_return_period_is_one_over_the_rate_at_the_threshold() -> None:
+    tail = tails(scores(a=normal(0))).with_columns(excess_ceiling=pl.lit(0.99))
+    at = tail.select(score=threshold(pl.lit(0.001))).hstack(tail)
+    assert at.select(return_period()).item() == pytest.approx(1000)
+
+
+def test_no_threshold_is_below_a_false_alarm() -> None:
+    values = [*normal(0), 0.9]
+    assert list(thresholds(tails(scores(false_alarm=0.9, a=values)), 0.01).values()) == [0.9]
+
+
+def test_windows_without_a_score_do_not_count() -> None:
+    values = normal(0, 200)
+    assert tails(scores(a=values)).equals(tails(scores(a=[*values, None, None])))

@@ -1,118 +1,168 @@
 """The z-scores that the anomaly model sees."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.features import FEATURE_COLUMNS, FEATURES, FURTHEST, KEY, MIN_WINDOWS, SERIES, baselines, features
+from ml.baselines import MIN_WINDOWS, learn
+from ml.features import FURTHEST, z_scores
+from ml.quantities import FEATURES, KEY, SERIES, SPAN, ordered
 from tests.ml.windows import frame, window
 
-LEVELS = [10.0 + (minute % 5) for minute in range(50)]
+LEVELS = [10.0 + (minute * 7 % 5) for minute in range(200)]
+Row = Mapping[str, Any]
+
+
+def learned(windows: pl.DataFrame) -> pl.DataFrame:
+    return learn(ordered(windows), np.ones(windows.height, bool))
 
 
 @pytest.fixture(scope="module")
 def usual() -> pl.DataFrame:
-    """Means 10 to 14 in turn: median 12, median absolute deviation 1."""
-    return baselines(frame(*(window(minute, mean=mean) for minute, mean in enumerate(LEVELS))))
+    """Means 10 to 14 in turn: median 12, deviations of 1 and 2."""
+    return learned(frame(*(window(minute, mean=mean) for minute, mean in enumerate(LEVELS))))
 
 
-def judged(usual: pl.DataFrame, *windows: dict[str, object]) -> list[dict[str, object]]:
-    return features(frame(*windows), usual).to_dicts()
+def judged(usual: pl.DataFrame, *windows: dict[str, object]) -> list[dict[str, Any]]:
+    rows = ordered(frame(*windows))
+    scores, known = z_scores(rows, usual)
+    named = pl.DataFrame({name: scores[:, i] for i, name in enumerate(FEATURES)}, nan_to_null=True)
+    return (
+        rows.rows.drop(FEATURES, strict=False)
+        .hstack(named)
+        .with_columns(pl.Series("is_known", known.is_known))
+        .to_dicts()
+    )
 
 
-def test_baseline_is_median_and_scaled_median_deviation(usual):
+def test_baseline_is_median_and_deviation_and_wander(usual: pl.DataFrame) -> None:
     (row,) = usual.to_dicts()
     assert {name: row[name] for name in SERIES} == {"site_id": 101, "device_id": 1001, "sensor_id": 1, "unit": "BAR"}
-    assert (row["windows"], row["level_median"], row["level_scale"]) == (50, 12.0, pytest.approx(1.4826))
+    assert (row["windows"], row["level_median"], row["level_wander"]) == (200, 12.0, pytest.approx(0.0, abs=0.1))
+    assert 1.4826 <= row["level_scale"] < 1.7
 
 
-def test_level_is_distance_from_the_median_in_scales(usual):
-    (row,) = judged(usual, window(mean=12 + 3 * 1.4826))
-    assert row["feature_level"] == pytest.approx(3.0)
-    assert row["reason"] is None
+def test_level_is_distance_from_the_median_in_scales(usual: pl.DataFrame) -> None:
+    (row,) = judged(usual, window(mean=12 + 3 * usual["level_scale"].item()))
+    assert row["level"] == pytest.approx(3.0)
 
 
-def test_each_feature_reads_its_quantity():
+def test_sensor_that_wanders_is_given_room() -> None:
+    still = learned(frame(*(window(m, mean=10.0 + m % 2) for m in range(200))))
+    drifting = learned(frame(*(window(m, mean=10.0 + m % 2 + m / 20) for m in range(200))))
+    assert drifting["level_scale"].item() > 5 * still["level_scale"].item()
+
+
+def test_each_feature_reads_its_quantity() -> None:
     noisy = [
         window(m, mean=m % 3, stddev=m % 4, first=m % 5, minimum=m % 6, maximum=20 + m % 7, p99=15 + m % 8)
         for m in range(80)
     ]
-    training = baselines(frame(*noisy))
+    training = learned(frame(*noisy))
     calm = window(1, mean=1, stddev=1.5, first=2, minimum=2.5, maximum=23, p99=18.5)
     changed = {
-        "level": {"mean": 90.0},
         "spread": {"stddev": 90.0},
         "slope": {"last": 90.0},
         "range": {"maximum": 90.0},
         "tail": {"p99": 90.0},
+        "readings": {"readings": 90},
     }
     (before,) = judged(training, calm)
     for name, values in changed.items():
         (after,) = judged(training, {**calm, **values})
-        moved = {f for f in FEATURES if after[f"feature_{f}"] != before[f"feature_{f}"]}
-        assert moved == {name}
+        assert {feature for feature in FEATURES if after[feature] != before[feature]} == {name}
 
 
-def test_change_compares_with_the_window_directly_before(usual):
+def test_change_compares_with_the_window_directly_before(usual: pl.DataFrame) -> None:
     rows = judged(usual, window(0, mean=12.0), window(1, mean=13.0), window(3, mean=12.0))
-    assert [row["feature_change"] is None for row in rows] == [True, False, True]
+    assert [row["change"] is None for row in rows] == [True, False, True]
 
 
-def test_change_does_not_cross_series(usual):
+def test_change_does_not_cross_series(usual: pl.DataFrame) -> None:
     rows = judged(usual, window(0, sensor_id=0), window(1, sensor_id=1))
-    assert [row["feature_change"] for row in rows] == [None, None]
+    assert [row["change"] for row in rows] == [None, None]
 
 
-def test_unknown_series_has_a_row_and_a_reason(usual):
-    rows = judged(usual, window(0), window(0, unit="bar"))
-    assert [(row["unit"], row["reason"]) for row in rows] == [("BAR", None), ("bar", "unknown_series")]
+def test_silence_counts_the_windows_that_are_missing(usual: pl.DataFrame) -> None:
+    rows = judged(usual, *(window(minute) for minute in (300, 301, 309)))
+    assert [row["silence"] for row in rows] == pytest.approx([SPAN / 2, 0, 7 / 2])
 
 
-def test_series_with_few_training_windows_is_unknown():
+def test_first_window_ever_follows_no_silence(usual: pl.DataFrame) -> None:
+    (row,) = judged(usual, window(0))
+    assert row["silence"] is None
+
+
+def test_sustained_grows_while_a_step_lasts_and_ends_soon_after(usual: pl.DataFrame) -> None:
+    means = [LEVELS[m] + (6.0 if 20 <= m < 40 else 0.0) for m in range(60)]
+    rows = judged(usual, *(window(m, mean=mean) for m, mean in enumerate(means)))
+    sustained = [row["sustained"] for row in rows]
+    assert max(sustained[36:40]) > 5 * max(abs(s) for s in sustained[:20])
+    assert abs(sustained[46]) < 1.5
+
+
+def test_residual_is_what_the_other_sensors_do_not_tell() -> None:
+    def device(minute: int, moved: float = 0.0) -> list[dict[str, Any]]:
+        tide = 3 * np.sin(minute / 9)
+        own = [((minute * 7 + sensor * 3) % 5 - 2) / 10 for sensor in (1, 2, 3)]
+        return [
+            window(minute, sensor_id=s, mean=10 + tide + own[s - 1] + (moved if s == 1 else 0.0)) for s in (1, 2, 3)
+        ]
+
+    training = learned(frame(*(row for m in range(400) for row in device(m))))
+    together = judged(training, *(row for m in range(400, 430) for row in device(m)))
+    apart = judged(training, *(row for m in range(400, 430) for row in device(m, moved=2.5)))
+    assert max(abs(row["residual"]) for row in together) < 3
+    last = [row for row in apart if row["sensor_id"] == 1][-1]
+    assert last["residual"] > 2 * abs(last["level"])
+
+
+def test_hour_of_the_day_is_learned_from_several_days() -> None:
+    nightly = [window(m, mean=(50.0 if m // 60 % 24 == 2 else 10.0) + m // 10 % 5) for m in range(0, 6 * 1440, 10)]
+    usual = learned(frame(*nightly))
+    night, day = judged(usual, window(7 * 1440 + 120, mean=52.0), window(7 * 1440 + 300, mean=52.0))
+    assert abs(night["level"]) < 2
+    assert day["level"] > 8
+
+
+def test_series_with_few_training_windows_is_unknown() -> None:
     few = [window(minute, sensor_id=2) for minute in range(MIN_WINDOWS - 1)]
     enough = [window(minute, sensor_id=3) for minute in range(MIN_WINDOWS)]
-    assert baselines(frame(*few, *enough))["sensor_id"].to_list() == [3]
+    usual = learned(frame(*few, *enough))
+    assert usual["sensor_id"].to_list() == [3]
+    assert [row["is_known"] for row in judged(usual, few[0], enough[0])] == [False, True]
 
 
 @pytest.mark.parametrize("mean", [None, float("nan"), float("inf")])
-def test_window_without_a_finite_mean_cannot_be_judged(usual, mean):
+def test_window_without_a_finite_mean_has_no_features(usual: pl.DataFrame, mean: float | None) -> None:
     (row,) = judged(usual, window(mean=mean))
-    assert (row["reason"], row["feature_level"]) == ("missing_values", None)
+    assert {row[name] for name in FEATURES} == {None}
 
 
-def test_single_reading_has_no_spread_and_is_judged(usual):
-    (row,) = judged(usual, window(stddev=None, readings=1))
-    assert (row["reason"], row["feature_spread"]) == (None, None)
-
-
-def test_rounding_of_a_constant_sensor_is_no_event_but_a_step_is():
+def test_rounding_of_a_constant_sensor_is_no_event_but_a_step_is() -> None:
     constant = dict.fromkeys(("mean", "minimum", "maximum", "p50", "p95", "p99", "first", "last"), 0.1)
-    usual = baselines(frame(*(window(minute, **constant, stddev=0.0) for minute in range(50))))
-    rounded, stepped = judged(
-        usual, window(0, **{**constant, "mean": 0.1 + 1e-16}), window(5, **{**constant, "mean": 0.2})
-    )
-    assert abs(rounded["feature_level"]) < 1e-6
-    assert stepped["feature_level"] > 1000
+    usual = learned(frame(*(window(minute, **constant, stddev=0.0) for minute in range(50))))
+    (rounded,) = judged(usual, window(0, **{**constant, "mean": 0.1 + 1e-16}))
+    (stepped,) = judged(usual, window(5, **{**constant, "mean": 0.2}))
+    assert abs(rounded["level"]) < 1e-6
+    assert stepped["level"] > 1000
 
 
-def test_scores_do_not_depend_on_how_many_windows_are_judged_at_once():
-    """To the last bit: polars makes the scale of the only series a constant, and divides by it in another way."""
-    windows = [window(minute, mean=minute * 7919 % 101 / 7) for minute in range(200)]
-    usual = baselines(frame(*windows))
-    together = features(frame(*windows), usual)["feature_level"].to_list()
-    assert together == [features(frame(one), usual)["feature_level"].item() for one in windows]
-
-
-def test_scores_end_at_the_furthest(usual):
+def test_scores_end_at_the_furthest(usual: pl.DataFrame) -> None:
     (row,) = judged(usual, window(mean=1e308))
-    assert row["feature_level"] == FURTHEST
+    assert row["level"] == FURTHEST
 
 
-def test_coarse_sensor_uses_its_mean_deviation():
+def test_coarse_sensor_is_judged_by_its_steps() -> None:
     """More than half of the windows are equal, so the median deviation is 0."""
-    usual = baselines(frame(*(window(minute, mean=20.0 if minute % 10 == 0 else 10.0) for minute in range(50))))
-    assert usual["level_scale"].item() == pytest.approx(1.2533 * 1.0)
+    usual = learned(frame(*(window(minute, mean=20.0 if minute % 10 == 0 else 10.0) for minute in range(400))))
+    (row,) = judged(usual, window(mean=20.0))
+    assert 1 < row["level"] < 6
 
 
 VALUES = st.one_of(st.none(), st.floats(-1e6, 1e6), st.sampled_from([float("nan"), float("inf")]))
@@ -120,11 +170,10 @@ VALUES = st.one_of(st.none(), st.floats(-1e6, 1e6), st.sampled_from([float("nan"
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 20), VALUES, VALUES), max_size=12, unique_by=lambda w: w[0]), st.randoms())
-def test_no_window_is_lost_and_order_does_not_matter(usual, values, random):
+def test_no_window_is_lost_and_order_does_not_matter(usual: pl.DataFrame, values: Any, random: Any) -> None:
     windows = [window(minute, mean=mean, stddev=spread) for minute, mean, spread in values]
-    shuffled = random.sample(windows, len(windows))
     empty = frame(window()).clear()
-    one = features(frame(*windows) if windows else empty, usual)
-    other = features(frame(*shuffled) if windows else empty, usual)
-    assert one.select(*KEY, *FEATURE_COLUMNS, "reason").equals(other.select(*KEY, *FEATURE_COLUMNS, "reason"))
-    assert one["window_start"].to_list() == sorted(w["window_start"] for w in windows)
+    one, other = (ordered(frame(*w) if w else empty) for w in (windows, random.sample(windows, len(windows))))
+    assert one.rows.select(KEY).equals(other.rows.select(KEY))
+    assert one.rows["window_start"].to_list() == sorted(w["window_start"] for w in windows)
+    np.testing.assert_array_equal(z_scores(one, usual)[0], z_scores(other, usual)[0])

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from assets.table import Table
-from pipelines.config import ModelConfig
 from pipelines.maintenance import expire, maintain
 from pipelines.micro_batch_run import asset_key
+from pipelines.settings.ml import ModelConfig
 from pipelines.training import (
     MODEL,
     MODEL_KEY,

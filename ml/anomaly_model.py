@@ -1,0 +1,194 @@
+"""The anomaly model: what is usual in each series, a detector over the z-scores of all, and what its scores mean."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ml.baselines import MIN_WINDOWS, learn
+from ml.calibration import tails
+from ml.decision import Verdicts, decide
+from ml.features import z_scores
+from ml.policy import Policy, assigned
+from ml.quantities import FEATURES, SERIES, Ordered, ordered
+from resources.errors import ConfigurationError
+from resources.model_store import ModelRefusedError, StoredModel
+
+SHIPPED = "ml.isolation_forest"
+"""The detector that is used unless ``ml.detector`` names another."""
+
+_FOLDS = 4
+_OUTLIER = 30.0
+_MOST_CALIBRATED = 400_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes:
+        state: what the detector's ``fit`` returned; for the shipped one a ``sklearn.ensemble.IsolationForest``.
+        baselines: what is usual in each series (``ml.baselines.learn``) and the tail of its scores.
+        detector: name of the detector's module.
+        features: names of the z-scores, in order.
+        trained_rows: number of windows that the detector was fitted on.
+    """
+
+    state: Any
+    baselines: pl.DataFrame
+    detector: str
+    features: tuple[str, ...]
+    trained_rows: int
+
+
+def detector(name: str) -> ModuleType:
+    """The module of a detector.
+
+    Raises:
+        ConfigurationError: it cannot be imported, or has no ``fit`` and ``score``.
+    """
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigurationError(f"ml.detector: {name!r} cannot be imported ({error})") from error
+    for function in ("fit", "score"):
+        if not callable(getattr(module, function, None)):
+            raise ConfigurationError(f"ml.detector: {name!r} has no function {function!r}; see ml/isolation_forest.py")
+    return module
+
+
+def restore(stored: StoredModel) -> Model:
+    """The model that stands in the store.
+
+    Raises:
+        ModelRefusedError: if it was trained on other features than this version computes.
+    """
+    training = stored.training
+    if training.features != FEATURES:
+        raise ModelRefusedError(
+            f"model {stored.name}/{stored.model_id}: was trained on the features {list(training.features)}, "
+            f"this version computes {list(FEATURES)}; train the model again"
+        )
+    name = str(training.parameters.get("detector", SHIPPED))
+    return Model(stored.forest, stored.baselines, name, training.features, training.rows)
+
+
+def train(
+    windows: pl.DataFrame,
+    *,
+    trees: int,
+    seed: int,
+    excluded: pl.Series | None = None,
+    false_alarms: pl.Series | None = None,
+    name: str = SHIPPED,
+) -> Model:
+    """Trains a model; the same windows (in any order), arguments and library versions give the same model.
+
+    The scores are calibrated on windows that the baselines were not learned from: a quarter of each series' time after
+    the other is left out. Scores of a forest's own training windows would promise fewer false alarms than come.
+
+    Args:
+        windows: final windows with the columns of ``gold.sensor_windows_1m``.
+        trees: number of trees.
+        seed: of the random splits.
+        excluded: whether each window is known to be abnormal; it is not learned from, but others may look back at it.
+        false_alarms: whether each window was called a false alarm; no threshold will be below its score.
+        name: module of the detector.
+
+    Raises:
+        ValueError: if no series has enough windows to learn from.
+    """
+    none = pl.repeat(False, windows.height, eager=True)
+    flags = [none if flag is None else flag for flag in (excluded, false_alarms)]
+    rows = ordered(windows.with_columns(flags[0].alias("_excluded"), flags[1].alias("_false_alarm")))
+    is_normal = ~rows.rows["_excluded"].to_numpy() & np.isfinite(rows.measured["level"])
+    baselines = learn(rows, is_normal)
+    scores, usual = z_scores(rows, baselines)
+    is_normal &= usual.is_known
+    if not is_normal.any():
+        raise ValueError(f"{windows.height} windows of no series with at least {MIN_WINDOWS} windows each")
+    module = detector(name)
+    state = module.fit(scores[is_normal], trees=trees, seed=seed)
+    calibrated = _calibrated(module, state, rows, is_normal, baselines)
+    return Model(state, calibrated, name, FEATURES, int(is_normal.sum()))
+
+
+def _calibrated(
+    module: ModuleType, state: Any, rows: Ordered, is_normal: "np.ndarray[Any, np.dtype[np.bool_]]", usual: pl.DataFrame
+) -> pl.DataFrame:
+    """The baselines with the tail of each series' scores."""
+    place = rows.rows.select(pl.int_range(pl.len()).over(SERIES), n=pl.len().over(SERIES))
+    fold = (place.to_series(0) * _FOLDS // place["n"]).to_numpy()
+    every = max(1, -(-int(is_normal.sum()) // _MOST_CALIBRATED))
+    is_sampled = place.to_series(0).to_numpy() % every == 0
+    parts = []
+    for number in range(_FOLDS):
+        left_out = is_normal & (fold == number)
+        scores, known = z_scores(rows, learn(rows, is_normal & ~left_out, MIN_WINDOWS // 2))
+        judged = left_out & known.is_known & is_sampled
+        parts.append(
+            rows.rows.filter(pl.Series(judged)).select(
+                *SERIES,
+                pl.col("_false_alarm").alias("is_false_alarm"),
+                score=pl.Series(module.score(state, scores[judged])),
+            )
+        )
+    found = tails(pl.concat(parts))
+    joined = usual.join(found, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
+    average = (pl.col(name).fill_null(pl.lit(found[name].mean())) for name in ("excess_start", "excess_scale"))
+    outliers = np.eye(len(FEATURES)) * _OUTLIER
+    ceiling = float(np.min(module.score(state, outliers)))
+    return joined.with_columns(*average, excess_ceiling=pl.lit(ceiling))
+
+
+def judge(
+    model: Model | None, windows: pl.DataFrame, policies: Sequence[Policy] = (), wanted: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Judges windows; each row's result depends only on the windows of its device that are near before it.
+
+    Args:
+        model: what is usual; None while there is none.
+        windows: columns of ``gold.sensor_windows_1m``.
+        policies: what makes an anomaly; the first that matches a series holds for it.
+        wanted: device and start of the windows whose rows are needed, or None for all.
+
+    Returns:
+        The wanted windows in the order of ``ml.quantities.KEY`` with the columns of ``ml.decision.VERDICT`` and
+        ``feature_*``. A series that the model does not know is judged by its own last windows (``method`` robust_z).
+    """
+    rows = ordered(windows)
+    is_wanted = np.ones(windows.height, bool) if wanted is None else _is_wanted(rows, wanted)
+    baselines = model.baselines if model else _nothing_known(rows)
+    features, usual = z_scores(rows, baselines)
+    chosen = assigned(rows.rows, policies)
+    features[chosen.unwanted()] = np.nan
+    score = _scorer(model)
+    verdicts = decide(Verdicts(rows, features, usual, chosen, baselines, score), is_wanted)
+    return verdicts.filter(pl.Series(is_wanted))
+
+
+def _scorer(model: Model | None) -> Any:
+    if model is None:
+        return lambda features: np.empty(len(features))
+    module, state = detector(model.detector), model.state
+    return lambda features: module.score(state, features)
+
+
+def _is_wanted(rows: Ordered, wanted: pl.DataFrame) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    on = wanted.columns
+    marked = rows.rows.select(on).join(
+        wanted.unique().with_columns(_is=pl.lit(True)), on=on, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return np.asarray(marked["_is"].fill_null(False).to_numpy())
+
+
+def _nothing_known(rows: Ordered) -> pl.DataFrame:
+    known = learn(rows, np.zeros(rows.rows.height, bool))
+    tail = {
+        name: pl.lit(None, pl.Float64) for name in ("excess_start", "excess_scale", "excess_floor", "excess_ceiling")
+    }
+    return known.with_columns(**tail)

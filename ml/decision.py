@@ -1,0 +1,162 @@
+"""From scores to anomalies and alarms, and why: thresholds, direction, deviation, persistence, cool-down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ml.baselines import Usual
+from ml.calibration import TAIL, return_period, threshold
+from ml.explanation import contributions
+from ml.features import FEATURE_COLUMNS
+from ml.policy import HISTORY, Policies
+from ml.quantities import FEATURES, Floats, Integers, Ordered
+from ml.robust_z import LIMIT, robust_z
+
+EXPECTED = 3.0
+"""The expected range reaches this many scales to either side."""
+
+VERDICT = (
+    "score",
+    "threshold",
+    "return_period_windows",
+    "is_anomaly",
+    "is_alarm",
+    "direction",
+    "expected_low",
+    "expected_high",
+    "top_feature",
+    "contributions",
+    "method",
+    "reason",
+)
+
+_Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All that the decision is made of: windows, z-scores, what is usual, what is asked, and the detector's score."""
+
+    windows: Ordered
+    features: Floats
+    usual: Usual
+    policies: Policies
+    baselines: pl.DataFrame
+    score: Callable[[Floats], Floats]
+
+
+def decide(given: Verdicts, is_wanted: _Flags) -> pl.DataFrame:
+    """All windows with ``VERDICT``; of the ones that are not wanted, only what others need is computed."""
+    windows = given.windows
+    has_level = np.isfinite(windows.measured["level"])
+    by_model = given.usual.is_known & has_level
+    by_itself = ~given.usual.is_known & has_level
+    cold = robust_z(windows, by_itself)
+    limits = np.where(by_itself, np.where(np.isfinite(cold.z), 0.5, np.nan), _limits(given))
+    scores = np.where(by_itself, np.abs(cold.z) / (np.abs(cold.z) + LIMIT), np.nan)
+    deviation = np.where(by_itself, cold.deviation, _deviation(given))
+    is_open = given.policies.is_wanted_side(deviation) & (np.abs(deviation) >= given.policies.of("minimum_deviation"))
+
+    def exceeded(at: _Flags) -> _Flags:
+        missing = at & by_model & np.isnan(scores)
+        scores[missing] = given.score(given.features[missing])
+        return np.asarray((scores > limits) & is_open & at)
+
+    found = np.flatnonzero(exceeded(is_wanted))
+    reaching = _before(windows, found)
+    above = exceeded(is_wanted | reaching)
+    is_anomaly = _persistent(given, np.flatnonzero(above), above)
+    is_alarm = _fresh(given, np.flatnonzero(is_anomaly), is_anomaly)
+    frame = _frame(given, scores, limits, deviation, cold)
+    method = np.where(by_itself, "robust_z", "model")
+    reason = np.where(~has_level, "missing_values", np.where(np.isnan(scores), "too_little_history", ""))
+    told = contributions(given.features, scores, is_anomaly & is_wanted & by_model, given.score)
+    return frame.with_columns(
+        pl.Series("is_anomaly", is_anomaly),
+        pl.Series("is_alarm", is_alarm),
+        told["top_feature"],
+        told["contributions"],
+        pl.when(pl.Series(np.isfinite(scores))).then(pl.Series(method)).alias("method"),
+        pl.when(pl.Series(reason) != "").then(pl.Series(reason)).alias("reason"),
+    )
+
+
+def _limits(given: Verdicts) -> Floats:
+    tail = given.baselines.select(*TAIL, "excess_ceiling").cast(pl.Float64)
+    number = given.usual.number
+    columns = {n: np.append(tail[n].fill_null(np.nan).to_numpy(), np.nan)[number] for n in tail.columns}
+    frame = pl.DataFrame({**columns, "rate": given.policies.of("false_alarm_rate")}, nan_to_null=True)
+    return frame.select(threshold(pl.col("rate"))).to_series().fill_null(np.nan).to_numpy()
+
+
+def _deviation(given: Verdicts) -> Floats:
+    """How far the level is from what is expected, now or over the last windows, whichever is more unusual."""
+    usual = given.usual.columns
+    now = given.features[:, FEATURES.index("level")]
+    lasting = given.features[:, FEATURES.index("sustained")]
+    is_lasting = np.nan_to_num(np.abs(lasting)) > np.nan_to_num(np.abs(now))
+    over_time = (lasting * usual["sustained_scale"] + usual["sustained_median"]) * usual["level_scale"]
+    expected = usual["level_median"] + given.usual.offset
+    return np.where(is_lasting, over_time, given.windows.measured["level"] - expected)
+
+
+def _earlier(windows: Ordered, rows: Integers, by: int) -> tuple[Integers, _Flags]:
+    """The rows ``by`` before, and whether they are of the same series and near enough to decide with."""
+    before = np.maximum(rows - by, 0)
+    is_near = (rows >= by) & (windows.series[before] == windows.series[rows])
+    return before, np.asarray(is_near & (windows.start[rows] - windows.start[before] <= HISTORY * windows.size))
+
+
+def _before(windows: Ordered, rows: Integers) -> _Flags:
+    """The windows that decide whether these are the first of their kind."""
+    marked = np.zeros(len(windows.series), bool)
+    for by in range(1, HISTORY + 1):
+        before, is_near = _earlier(windows, rows, by)
+        marked[before[is_near]] = True
+    return marked
+
+
+def _persistent(given: Verdicts, rows: Integers, above: _Flags) -> _Flags:
+    wanted = given.policies.of("persistence")[rows]
+    lasts = np.ones(len(rows), bool)
+    for by in range(1, int(wanted.max(initial=1))):
+        before, is_near = _earlier(given.windows, rows, by)
+        lasts &= (wanted <= by) | (is_near & above[before])
+    marked = np.zeros(len(above), bool)
+    marked[rows[lasts]] = True
+    return marked
+
+
+def _fresh(given: Verdicts, rows: Integers, is_anomaly: _Flags) -> _Flags:
+    windows, wanted = given.windows, given.policies.of("cooldown")[rows]
+    is_first = np.ones(len(rows), bool)
+    for by in range(1, int(wanted.max(initial=0)) + 1):
+        before, is_near = _earlier(windows, rows, by)
+        is_within = windows.start[rows] - windows.start[before] <= wanted * windows.size
+        is_first &= ~(is_near & is_within & is_anomaly[before])
+    marked = np.zeros(len(is_anomaly), bool)
+    marked[rows[is_first]] = True
+    return marked
+
+
+def _frame(given: Verdicts, scores: Floats, limits: Floats, deviation: Floats, cold: Any) -> pl.DataFrame:
+    usual, number = given.usual.columns, given.usual.number
+    middle = np.where(given.usual.is_known, usual["level_median"] + given.usual.offset, cold.middle)
+    width = EXPECTED * np.where(given.usual.is_known, usual["level_scale"], cold.scale)
+    tail = {n: np.append(given.baselines[n].cast(pl.Float64).to_numpy(), np.nan)[number] for n in TAIL[:2]}
+    numbers = {
+        "score": scores,
+        "threshold": limits,
+        "expected_low": middle - width,
+        "expected_high": middle + width,
+        **tail,
+        **dict(zip(FEATURE_COLUMNS, given.features.T, strict=True)),
+    }
+    added = pl.DataFrame({name: np.ascontiguousarray(values) for name, values in numbers.items()}, nan_to_null=True)
+    side = pl.when(pl.Series(deviation) > 0).then(pl.lit("above")).when(pl.Series(deviation) < 0).then(pl.lit("below"))
+    period = pl.when(pl.col("excess_scale").is_not_null()).then(return_period()).alias("return_period_windows")
+    return given.windows.rows.hstack(added).with_columns(period, side.alias("direction")).drop(TAIL[:2])

@@ -1,0 +1,81 @@
+"""What people say of spans of time, and what of it a training leaves out."""
+
+from datetime import datetime
+from uuid import uuid4
+
+import polars as pl
+
+from assets.reference.fault_labels import fault_labels
+from assets.reference.labels import labels
+from ml.quantities import END, GROUP, START
+from pipelines.context import Context
+from resources.errors import CommitConflictError
+from resources.lakehouse import Commit
+
+KINDS = ("confirmed", "false_alarm", "maintenance")
+_PRODUCER = "secchi label"
+_ATTEMPTS = 5
+
+
+def add_label(
+    context: Context, kind: str, device: tuple[int, int], sensor: int | None, span: tuple[datetime, datetime], note: str
+) -> str:
+    """Writes a label down; returns its id.
+
+    Raises:
+        CommitConflictError: others were written at the same time, again and again.
+    """
+    label_id = str(uuid4())
+    row = {
+        "label_id": label_id,
+        "kind": kind,
+        "site_id": device[0],
+        "device_id": device[1],
+        "sensor_id": sensor,
+        "from_at": span[0],
+        "to_at": span[1],
+        "note": note or None,
+        "labelled_at": context.clock(),
+    }
+    stored = labels.stored
+    frame = pl.DataFrame([row], schema={n: t for n, t in stored.schema.items() if n != "batch_id"})
+    for left in reversed(range(_ATTEMPTS)):
+        head = context.lakehouse.head(stored)
+        files = context.lakehouse.write(stored, frame, head.batch_id + 1)
+        marker = head.markers.get(_PRODUCER, {})
+        summary = {"secchi.run_id": context.run_id}
+        commit = Commit(stored, _PRODUCER, marker, {"label": label_id}, head.batch_id + 1, files, (), summary)
+        try:
+            context.lakehouse.commit_once(commit)
+            break
+        except CommitConflictError:
+            if not left:
+                raise
+    return label_id
+
+
+def known_labels(context: Context) -> pl.DataFrame:
+    """Every label: ``kind, site_id, device_id, sensor_id, from_at, to_at``; known faults are confirmed."""
+    columns = ["kind", *GROUP, "sensor_id", "from_at", "to_at"]
+    found = [pl.DataFrame(schema={name: labels.schema[name] for name in columns})]
+    if context.lakehouse.exists(labels.stored):
+        context.lakehouse.table(labels.stored, refresh=True)
+        found.append(context.lakehouse.read(labels.stored, columns=columns))
+    if context.lakehouse.exists(fault_labels.stored):
+        context.lakehouse.table(fault_labels.stored, refresh=True)
+        faults = context.lakehouse.read(fault_labels.stored)
+        names = {"from_at": "started_at", "to_at": "ended_at"}
+        confirmed = faults.select(*GROUP, **names, kind=pl.lit("confirmed"), sensor_id=pl.lit(None, pl.Int64))
+        found.append(confirmed.select(columns))
+    return pl.concat(found)
+
+
+def is_labelled(windows: pl.DataFrame, spans: pl.DataFrame, *kinds: str) -> pl.Series:
+    """Whether a label of one of these kinds meets each window."""
+    chosen = spans.filter(pl.col("kind").is_in(kinds))
+    numbered = windows.select(*GROUP, "sensor_id", START, END).with_row_index("_row")
+    joined = numbered.join(chosen, on=list(GROUP), how="inner", suffix="_told")
+    is_met = (pl.col(START) < pl.col("to_at")) & (pl.col(END) > pl.col("from_at"))
+    is_sensor = pl.col("sensor_id_told").is_null() | (pl.col("sensor_id_told") == pl.col("sensor_id"))
+    rows = joined.filter(is_met & is_sensor)["_row"].unique()
+    return numbered["_row"].is_in(rows.implode())

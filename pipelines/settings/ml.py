@@ -1,0 +1,81 @@
+"""``[ml]``: the anomaly model, and what is asked of its anomalies."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from ml.policy import HISTORY, Direction, Policy
+from ml.quantities import FEATURES, SERIES
+from pipelines.settings.cron import Cron
+from pipelines.settings.fields import Model
+from resources.durations import PositiveDuration
+
+Rate = Annotated[float, Field(gt=0, lt=1)]
+_MOST = HISTORY // 2
+
+
+class PolicyConfig(Model):
+    """``[[ml.policy]]``: what makes a window of some series an anomaly. The first one that matches holds."""
+
+    match: dict[str, int | str] = {}
+    features: Annotated[list[str], Field(min_length=1)] = list(FEATURES)
+    direction: Direction = "both"
+    minimum_deviation: Annotated[float, Field(ge=0)] = 0.0
+    false_alarm_rate: Rate | None = None
+    persistence: Annotated[int, Field(ge=1, le=_MOST)] = 1
+    cooldown: Annotated[int, Field(ge=0, le=_MOST)] = 10
+
+    @field_validator("match")
+    @classmethod
+    def _of_series(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if strange := sorted(value.keys() - set(SERIES)):
+            raise ValueError(f"names {strange[0]!r}; a series is told by {list(SERIES)}")
+        return value
+
+    @field_validator("features")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        if strange := [name for name in value if name not in FEATURES]:
+            raise ValueError(f"names {strange[0]!r}; features are {list(FEATURES)}")
+        return value
+
+
+class ModelConfig(Model):
+    """``[ml]``: training of the anomaly model, and the policies of its anomalies."""
+
+    detector: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")] = "ml.isolation_forest"
+    min_windows: Annotated[int, Field(ge=10)] = 500
+    max_windows: Annotated[int, Field(ge=10)] = 200_000
+    trees: Annotated[int, Field(ge=1)] = 100
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    false_alarm_rate: Rate = Policy().false_alarm_rate
+    keep_models: Annotated[int, Field(ge=1)] = 5
+    recent: PositiveDuration = timedelta(days=1)
+    schedule: Cron = "0 3 * * *"
+    policy: list[PolicyConfig] = []
+
+    @model_validator(mode="after")
+    def _enough_windows(self) -> "ModelConfig":
+        if self.min_windows > self.max_windows:
+            raise ValueError(
+                f"has min_windows = {self.min_windows}, which must not be more than max_windows = {self.max_windows}: "
+                "no training would ever have enough"
+            )
+        return self
+
+    def rules(self) -> list[Policy]:
+        """The policies in their order; the last one holds for every other series."""
+        chosen = [
+            Policy(
+                match=one.match,
+                features=tuple(one.features),
+                direction=one.direction,
+                minimum_deviation=one.minimum_deviation,
+                false_alarm_rate=one.false_alarm_rate or self.false_alarm_rate,
+                persistence=one.persistence,
+                cooldown=one.cooldown,
+            )
+            for one in self.policy
+        ]
+        return [*chosen, Policy(false_alarm_rate=self.false_alarm_rate)]

@@ -1,0 +1,208 @@
+"""The anomaly model: determinism, false alarms, what it finds, what is asked of it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml.anomaly_model import Model, detector, judge, restore, train
+from ml.decision import VERDICT
+from ml.policy import Policy
+from ml.quantities import FEATURES, GROUP, KEY, START
+from resources.errors import ConfigurationError
+from resources.model_store import ModelRefusedError, StoredModel, Training
+from tests.ml.windows import T0, frame, simulated, window
+
+RATE = Policy().false_alarm_rate
+OWN = {"device_id": 1000, "sensor_id": 1}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return train(simulated(), trees=60, seed=7)
+
+
+def test_same_seed_gives_the_same_model_whatever_the_order(model: Model) -> None:
+    again = train(simulated().sample(fraction=1, shuffle=True, seed=1), trees=60, seed=7)
+    windows = simulated(series=3, windows=50, seed=5)
+    assert again.baselines.equals(model.baselines)
+    assert judge(again, windows).equals(judge(model, windows))
+    assert (model.features, model.trained_rows) == (FEATURES, 12 * 800)
+
+
+def test_other_seed_gives_other_scores(model: Model) -> None:
+    windows = simulated(series=3, windows=50, seed=5)
+    other = judge(train(simulated(), trees=60, seed=8), windows)
+    assert not other["score"].equals(judge(model, windows)["score"])
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_verdict_depends_on_the_windows_near_before_and_on_no_other(model: Model, is_known: bool) -> None:
+    windows = simulated(series=5, windows=160, seed=6, fault=lambda random, n: 5.0)
+    used = model if is_known else None
+    whole = judge(used, windows)
+    assert whole["is_alarm"].any()
+    for minute in (0, 7, 64, 101, 159):
+        at = T0 + timedelta(minutes=minute)
+        near = windows.filter(pl.col(START).is_between(at - timedelta(minutes=62), at), device_id=1000)
+        wanted = near.filter(pl.col(START) == at).select(*GROUP, START)
+        one = judge(used, near, wanted=wanted)
+        assert one.equals(whole.filter(pl.col(START) == at, device_id=1000))
+
+
+def test_every_window_has_a_row(model: Model) -> None:
+    rows = judge(model, frame(window(0, sensor_id=99), window(1, **OWN, mean=None), window(2, **OWN)))
+    assert rows.height == 3
+    by_reason = {row["reason"]: row for row in rows.to_dicts()}
+    assert set(by_reason) == {"too_little_history", "missing_values", None}
+    for reason in ("too_little_history", "missing_values"):
+        row = by_reason[reason]
+        assert (row["score"], row["method"], row["is_anomaly"], row["is_alarm"]) == (None, None, False, False)
+    assert 0 < by_reason[None]["score"] <= 1
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_no_windows_give_no_rows(model: Model, is_known: bool) -> None:
+    rows = judge(model if is_known else None, frame(window()).clear())
+    assert rows.is_empty() and set(VERDICT) <= set(rows.columns)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_false_alarms_on_unseen_windows_are_near_the_stated_rate(model: Model, seed: int) -> None:
+    assert judge(model, simulated(seed=seed))["is_anomaly"].mean() < 5 * RATE
+
+
+def test_drifting_sensors_with_little_history_raise_few_alarms() -> None:
+    """Random walks: after 100 windows nobody can tell how far they will go in the next 200."""
+    windows = drifting(simulated(series=12, windows=300, seed=9))
+    cut = T0 + timedelta(minutes=100)
+    known = train(windows.filter(pl.col(START) < cut), trees=100, seed=0)
+    assert judge(known, windows).filter(pl.col(START) >= cut)["is_anomaly"].mean() < 0.09
+
+
+def drifting(windows: pl.DataFrame) -> pl.DataFrame:
+    random = np.random.default_rng(9)
+    moved = ("mean", "minimum", "maximum", "p50", "p95", "p99", "first", "last")
+    parts = []
+    for part in windows.partition_by("sensor_id", maintain_order=True):
+        walk = pl.Series(np.cumsum(random.normal(0, 0.3, part.height)))
+        parts.append(part.with_columns(pl.col(moved) + walk))
+    return pl.concat(parts)
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        pytest.param(lambda random, n: 5.0, 0.9, id="step"),
+        pytest.param(lambda random, n: random.normal(0, 3, n), 0.9, id="noise"),
+        pytest.param(lambda random, n: (random.random(n) < 0.1) * 12.0, 0.6, id="spikes"),
+    ],
+)
+def test_faults_are_found(model: Model, fault: Callable[[np.random.Generator, int], Any], found: float) -> None:
+    rows = judge(model, simulated(seed=2, fault=fault))
+    assert rows.filter("is_faulty")["is_anomaly"].mean() > found
+    # A fault of five windows lasts a few more in what is sustained.
+    assert rows.filter(~pl.col("is_faulty"))["is_anomaly"].mean() < 0.05
+
+
+def test_fault_far_beyond_a_short_training_is_found() -> None:
+    """Without made-up outlying windows a forest cannot tell how far out a window lies."""
+    short = train(simulated(series=2, windows=80), trees=60, seed=0)
+    rows = judge(short, simulated(series=2, seed=2, fault=lambda random, n: 30.0))
+    assert rows.filter("is_faulty")["is_anomaly"].mean() > 0.95
+
+
+def test_series_that_no_model_knows_is_judged_by_its_own_last_windows() -> None:
+    rows = judge(None, simulated(series=3, seed=2, fault=lambda random, n: 30.0))
+    assert set(rows["method"].unique()) == {"robust_z", None}
+    judged = rows.filter("is_faulty", pl.col("method").is_not_null())
+    assert judged["is_anomaly"].mean() > 0.6
+    assert rows.filter(~pl.col("is_faulty"))["is_anomaly"].mean() < 0.02
+
+
+def test_labelled_windows_are_not_learned_from() -> None:
+    clean, windows = simulated(series=2), simulated(series=2, fault=lambda random, n: 30.0)
+    told = train(windows, trees=20, seed=0, excluded=windows["is_faulty"])
+    untold = train(windows, trees=20, seed=0)
+    assert told.trained_rows == clean.height - int(windows["is_faulty"].sum())
+    assert (told.baselines["level_scale"] <= untold.baselines["level_scale"]).all()
+
+
+def test_false_alarm_raises_the_threshold_of_its_series() -> None:
+    windows = simulated(series=2, fault=lambda random, n: 6.0)
+    told = train(windows, trees=20, seed=0, false_alarms=windows["is_faulty"])
+    untold = train(windows, trees=20, seed=0)
+    assert (judge(told, windows)["threshold"] > judge(untold, windows)["threshold"]).all()
+
+
+def test_policy_of_a_series(model: Model) -> None:
+    windows = simulated(seed=2, fault=lambda random, n: 5.0)
+    plain = judge(model, windows)
+    assert set(plain.filter("is_faulty", "is_anomaly")["direction"]) == {"above"}
+    for changed in (
+        Policy(direction="below"),
+        Policy(minimum_deviation=1e6),
+        Policy(features=("spread",)),
+    ):
+        rows = judge(model, windows, [changed])
+        assert rows.filter("is_faulty")["is_anomaly"].mean() < 0.1 * plain.filter("is_faulty")["is_anomaly"].mean()
+    other = judge(model, windows, [Policy(match={"sensor_id": 1}, direction="below")])
+    quiet = other.filter("is_faulty").group_by("sensor_id").agg(pl.col("is_anomaly").mean()).sort("is_anomaly")
+    assert quiet["sensor_id"][0] == 1 and quiet["is_anomaly"][0] < 0.1 < quiet["is_anomaly"][1]
+
+
+def test_persistence_waits_and_cooldown_joins(model: Model) -> None:
+    windows = simulated(seed=2, fault=lambda random, n: 5.0)
+    at_once, patient = (judge(model, windows, [Policy(persistence=n)]) for n in (1, 3))
+    assert patient.filter("is_anomaly").height < at_once.filter("is_anomaly").height
+    assert 0 < at_once.filter("is_alarm").height <= 12 * 5 * 1.3
+    each = judge(model, windows, [Policy(cooldown=0)])
+    assert each["is_alarm"].equals(each["is_anomaly"])
+
+
+def test_nothing_to_learn_from_is_an_error() -> None:
+    with pytest.raises(ValueError, match="3 windows of no series with at least 30 windows each"):
+        train(frame(*(window(minute) for minute in range(3))), trees=5, seed=0)
+
+
+def stored(model: Model, features: tuple[str, ...]) -> StoredModel:
+    training = Training(5, "model-1", datetime(2026, 1, 1, tzinfo=UTC), 7, model.trained_rows, features)
+    return StoredModel("sensor_windows", "m1", model.state, model.baselines, training)
+
+
+def test_restored_model_judges_alike(model: Model) -> None:
+    windows = simulated(series=2, windows=30, seed=4)
+    assert judge(restore(stored(model, FEATURES)), windows).equals(judge(model, windows))
+
+
+def test_model_of_other_features_is_refused(model: Model) -> None:
+    with pytest.raises(ModelRefusedError, match=r"sensor_windows/m1: was trained on the features \['level'\]"):
+        restore(stored(model, ("level",)))
+
+
+def test_detector_of_ones_own_takes_the_place_of_the_forest() -> None:
+    own = train(simulated(series=2), trees=1, seed=0, name="benchmarks.skab_norm")
+    rows = judge(own, simulated(series=2, seed=2, fault=lambda random, n: 30.0))
+    assert rows.filter("is_faulty")["is_anomaly"].mean() > 0.95
+
+
+@pytest.mark.parametrize(("name", "message"), [("no.such", "cannot be imported"), ("ml.policy", "no function 'fit'")])
+def test_detector_that_is_none_is_told(name: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        detector(name)
+
+
+def test_importing_the_model_imports_no_scikit_learn() -> None:
+    code = "import sys, ml.anomaly_model; assert not {'sklearn', 'scipy', 'skops'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_key_is_the_order_of_the_verdicts(model: Model) -> None:
+    rows = judge(model, simulated(series=3, windows=20).sample(fraction=1, shuffle=True, seed=0))
+    assert rows.select(KEY).equals(rows.select(KEY).sort(KEY))
