@@ -1,0 +1,74 @@
+"""Labels: what people say of spans of time, and what a training makes of it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from ml.quantities import START as WINDOW_START
+from pipelines.labels import add_label, is_labelled, known_labels
+from pipelines.training import MODEL, train
+from tests.ml.windows import MINUTE, T0, frame, window
+from tests.pipelines.plant import START
+from tests.pipelines.test_training import MINUTES, plant_with_windows
+
+
+def test_window_is_labelled_where_a_span_of_its_device_or_sensor_meets_it() -> None:
+    windows = frame(*(window(minute, sensor_id=sensor) for minute in range(4) for sensor in (1, 2)))
+    spans = pl.DataFrame(
+        {
+            "kind": ["confirmed", "false_alarm", "confirmed"],
+            "site_id": [101, 101, 999],
+            "device_id": [1001, 1001, 1001],
+            "sensor_id": [2, None, None],
+            "from_at": [T0 + MINUTE, T0 + 2.5 * MINUTE, T0],
+            "to_at": [T0 + 2 * MINUTE, T0 + 3 * MINUTE, T0 + 9 * MINUTE],
+        }
+    )
+
+    def met(*kinds: str) -> list[tuple[object, ...]]:
+        return windows.filter(is_labelled(windows, spans, *kinds)).select(WINDOW_START, "sensor_id").rows()
+
+    assert met("confirmed") == [(T0 + MINUTE, 2)]
+    assert met("false_alarm") == [(T0 + 2 * MINUTE, 1), (T0 + 2 * MINUTE, 2)]
+    assert met("maintenance") == []
+
+
+def test_training_leaves_out_what_is_confirmed(tmp_path: Path) -> None:
+    plant = plant_with_windows(tmp_path)
+    span = (START, START + timedelta(minutes=5))
+    add_label(plant.context, "confirmed", (101, 1000), 10000, span, "seen")
+    add_label(plant.context, "maintenance", (101, 1000), 10000, (span[1], span[1] + MINUTE), "")
+    assert known_labels(plant.context)["kind"].sort().to_list() == ["confirmed", "maintenance"]
+    assert train(plant.context).rows == 2 * MINUTES - 6
+
+
+def test_first_model_asks_for_what_was_judged_without_one(tmp_path: Path) -> None:
+    plant = plant_with_windows(tmp_path)
+    before = plant.table("gold.anomaly_scores")
+    assert before.height == 2 * MINUTES and set(before["model_id"]) == {None}
+    train(plant.context)
+    plant.drain()
+    after = plant.table("gold.anomaly_scores")
+    assert (after.height, set(after["model_id"])) == (2 * MINUTES, {plant.context.models.current(MODEL)})
+
+
+def test_worse_model_is_stored_and_not_used(tmp_path: Path) -> None:
+    """The challenger has learned that everything is normal: it finds none of the steps."""
+    plant = plant_with_windows(tmp_path)
+    first = train(plant.context)
+    add_label(plant.context, "false_alarm", (101, 1000), None, (START, START + timedelta(hours=2)), "")
+    plant.land(
+        [
+            b'{"ts":1772373600000,"metadata":{"siteId":101,"deviceId":1000,"sensorId":10000,"unit":"BAR"},"measurement":9e6}'
+        ]
+    )
+    plant.drain()
+    plant.now += timedelta(hours=1)
+    plant.drain()
+    second = train(plant.context)
+    assert plant.context.models.ids(MODEL) == sorted([first.model_id, second.model_id])
+    assert second.is_promoted == (plant.context.models.current(MODEL) == second.model_id)
+    assert not second.is_promoted
+    plant.context.models.use(MODEL, second.model_id)
+    assert plant.context.models.current(MODEL) == second.model_id
