@@ -97,19 +97,18 @@ def z_score(values: Floats, name: str, usual: Usual) -> Floats:
 def smoothed(windows: Ordered, usual: Usual) -> dict[str, Floats]:
     """The quantities of ``SMOOTHED``, in scales of the level; a window whose level is missing counts as usual.
 
-    ``sustained`` is the mean level of ``SPAN`` windows, ``trend`` that of half of them minus that of the half before,
-    ``residual`` what of the half is not told by the device's other sensors at the same time.
+    ``sustained`` is the mean level of ``SPAN`` windows or of the last half of them, whichever is nearer to the usual;
+    ``trend`` that of the last half minus that of the half before, while it leads away from the usual; ``residual`` what
+    of the last half the device's other sensors do not tell at the same time.
     """
     half = SPAN // 2
     level = np.clip(np.nan_to_num(z_score(windows.measured["level"] - usual.offset, "level", usual)), -CLIP, CLIP)
-    lately = windows.sums(level, SPAN // 4) / (SPAN // 4)
-    whole = windows.sums(level, half) / half
-    before, is_whole = windows.lagged(whole, half)
-    near = _both(lately, whole)
-    away = np.where(np.abs(whole) > np.abs(before), near - before, 0.0)
+    near = windows.sums(level, half) / half
+    before, is_whole = windows.lagged(near, half)
+    away = np.where(np.abs(near) > np.abs(before), near - before, 0.0)
     others = _others(windows, near, np.nan_to_num(usual.columns["loading"]))
     return {
-        "sustained": _both(near, (whole + before) / 2),
+        "sustained": _both(near, (near + before) / 2),
         "trend": np.where(is_whole, away, np.nan),
         "residual": near - usual.columns["following"] * others,
     }

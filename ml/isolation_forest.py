@@ -23,7 +23,7 @@ several times, make every fault show in two of seventeen splits and a lasting on
 """
 
 _LASTING = tuple(FEATURES.index(name) for name in SMOOTHED)
-_MAX_SAMPLES = 1024
+_MAX_SAMPLES = 2048
 _OUTLYING_SHARE = 0.1
 _OUTLYING_MIN = 32
 _OUTLYING_FURTHEST = 100.0

@@ -103,7 +103,7 @@ def test_sustained_grows_while_a_step_lasts_and_ends_soon_after(usual: pl.DataFr
     rows = judged(usual, *(window(m, mean=mean) for m, mean in enumerate(means)))
     sustained = [row["sustained"] for row in rows]
     assert max(sustained[36:40]) > 5 * max(abs(s) for s in sustained[:20])
-    assert abs(sustained[46]) < 1.5
+    assert abs(sustained[50]) < 1.5
 
 
 def test_residual_is_what_the_other_sensors_do_not_tell() -> None:
