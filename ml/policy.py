@@ -33,7 +33,7 @@ class Policy:
     features: tuple[str, ...] = FEATURES
     direction: Direction = "both"
     minimum_deviation: float = 0.0
-    false_alarm_rate: float = 0.0003
+    false_alarm_rate: float = 0.0005
     persistence: int = 1
     cooldown: int = 10
 
