@@ -2,6 +2,7 @@
 
 A child process hands the readings to the collector's own group commit; this process carries them through every layer as
 micro-batches. The clock runs from the child's first record to the last gold commit; imports are excluded on both sides.
+Carried are the tables that DuckDB's statements have their like of: messages, flat readings, windows.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from pipelines.micro_batch import MicroBatches
 from resources.landing import LandingLimits, LandingStream
 
 READ_MESSAGES = 1_000  # about what the MQTT collector's reader hands on at once: 256 KiB
+CHAIN = ("bronze.mqtt_messages", "silver.sensor_readings", "gold.sensor_windows_1m")
 START_MS = 1_729_310_400_000
 _FLAT = """
     copy (select to_timestamp(ts / 1000) as observed_at, metadata.*, measurement from read_json('{source}'))
@@ -84,7 +86,7 @@ def run_chain(folder: Path, source: Path) -> tuple[float, int, float, pl.DataFra
     The list of messages that the child holds before it starts is not counted: a broker would hold it.
     """
     context = open_context(Config(lakehouse=LakehouseConfig(path=folder)))
-    batches = MicroBatches(context)
+    batches = MicroBatches(context, CHAIN)
     batches.drain()
     spawn = multiprocessing.get_context("spawn")
     ready, go, told = spawn.Event(), spawn.Event(), spawn.Queue()
