@@ -26,7 +26,8 @@ from pysnmp.hlapi.v3arch.asyncio import (
 from benchmarks import snmp_traps
 from benchmarks.snmp_scale import scale
 from resources.snmp import MAX_REPETITIONS, SnmpSession
-from tests.resources.snmpd import require_binary, snmpd
+from tests.resources.snmpd import snmpd
+from tests.services import require_binary
 
 ROOT = "1.3.6.1.2.1"
 OIDS = [f"1.3.6.1.2.1.1.{n}.0" for n in range(1, 7)]

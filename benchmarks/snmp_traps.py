@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from assets.bronze.snmp_traps import snmp_traps
@@ -103,9 +104,9 @@ async def _inform(root: Path, count: int) -> list[float]:
     loop, found = asyncio.get_running_loop(), []
     async with listening(root, rate=0) as there:
         for number in range(count):
-            answered = loop.create_future()
+            answered: asyncio.Future[None] = loop.create_future()
             transport, _ = await loop.create_datagram_endpoint(
-                lambda future=answered: _Answer(future), remote_addr=("127.0.0.1", there.port)
+                partial(_Answer, answered), remote_addr=("127.0.0.1", there.port)
             )
             began = time.perf_counter()
             transport.sendto(v2c(pdu(INFORM, *LINK_DOWN, request_id=number)))

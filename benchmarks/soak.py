@@ -235,7 +235,7 @@ def missing_and_repeated(stored: pl.DataFrame, sent: int, start_ms: int, rate: i
     at = start_ms + number // SENSORS * SENSORS * 1000 // rate
     want = pl.DataFrame({"sensor_id": 10_000 + number % SENSORS, "at": at})
     unique = stored.unique()
-    missing = want.cast(dict(unique.schema)).join(unique, on=["sensor_id", "at"], how="anti")
+    missing = want.cast(unique.schema).join(unique, on=["sensor_id", "at"], how="anti")
     return unique.height, missing.height, stored.height - unique.height
 
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ class Commits:
 def computed(context: Context, commits: Commits) -> float:
     """Seconds of one pass over the tables of all kinds, without commits."""
     before = commits.seconds
-    spent = sum(timed(lambda kind=kind: run_gold(context, context.tables[f"gold.{kind}"])) for kind in KINDS)
+    spent = sum(timed(partial(run_gold, context, context.tables[f"gold.{kind}"])) for kind in KINDS)
     return spent - (commits.seconds - before)
 
 

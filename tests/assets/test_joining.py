@@ -82,7 +82,9 @@ def reference(match: str, events: list[Event]) -> set[tuple[str, int, int, float
 
 
 def pairs_of(rows: pl.DataFrame) -> list[tuple[str, int, int, float]]:
-    tenth = lambda name: ((pl.col(name) - START).dt.total_milliseconds() // 100).alias(name)  # noqa: E731
+    def tenth(name: str) -> pl.Expr:
+        return ((pl.col(name) - START).dt.total_milliseconds() // 100).alias(name)
+
     return sorted(rows.select("axis", tenth("torque_at"), tenth("speed_at"), "product").rows())
 
 

@@ -330,8 +330,8 @@ def test_recorded_devices(path: Path | None) -> None:
         if wire_type == "IpAddress":
             assert text == ".".join(map(str, expected))
         elif isinstance(expected, bytes):
-            shown = {f"0x{expected.hex()}", expected.hex(":"), date_text(expected)}
-            assert text in shown or text.encode() == expected.rstrip(b"\0")
+            spellings = {f"0x{expected.hex()}", expected.hex(":"), date_text(expected)}
+            assert text in spellings or text.encode() == expected.rstrip(b"\0")
         else:
             assert text == expected
     assert "sysUpTime" in outputs.rows["object_name"]

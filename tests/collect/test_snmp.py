@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,12 @@ def config(modules: dict[str, Any], *targets: dict[str, Any], **rest: Any) -> Sn
 
 
 @asynccontextmanager
-async def landing(root: Path) -> AsyncIterator[list[GroupCommit]]:
-    async with AsyncExitStack() as stack:
-        commits = [
-            await stack.enter_async_context(landing_of(root, source, record))
-            for source, record in ((SOURCE, RECORD), (snmp_polls.SOURCE, snmp_polls.RECORD))
-        ]
-        yield commits
+async def landing(root: Path) -> AsyncIterator[tuple[GroupCommit, GroupCommit]]:
+    async with (
+        landing_of(root, SOURCE, RECORD) as varbinds,
+        landing_of(root, snmp_polls.SOURCE, snmp_polls.RECORD) as polls,
+    ):
+        yield varbinds, polls
 
 
 @asynccontextmanager

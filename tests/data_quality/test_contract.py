@@ -45,7 +45,7 @@ def apply(frame: pl.DataFrame, table: Table = READINGS) -> tuple[pl.DataFrame, p
     return apply_contract(table, frame, **LIMITS)
 
 
-def test_good_rows_pass_unchanged():
+def test_good_rows_pass_unchanged() -> None:
     frame = rows(row(), row(sensor=2, share=0, unit=None), row(sensor=3, share=1.0))
     good, violations = apply(frame)
     assert good.equals(frame)
@@ -54,7 +54,7 @@ def test_good_rows_pass_unchanged():
     assert violations.schema["reason"] == violations.schema["message"] == pl.String
 
 
-BAD = [
+BAD: list[tuple[str, dict[str, Any], str]] = [
     ("missing_required", {"value": None}, "gold.readings.value is null; it is required"),
     ("missing_required", {"observed_at": None}, "gold.readings.observed_at is null; it is required"),
     ("not_finite", {"value": float("nan")}, "gold.readings.value is NaN; it must be a finite number"),
@@ -77,7 +77,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("reason", "values", "message"), BAD)
-def test_bad_row_is_told_apart_with_its_reason(reason, values, message):
+def test_bad_row_is_told_apart_with_its_reason(reason: str, values: dict[str, Any], message: str) -> None:
     frame = rows(row(), row(sensor=2, **values), row(sensor=3))
     good, violations = apply(frame)
     assert good["sensor"].to_list() == [1, 3]
@@ -85,16 +85,16 @@ def test_bad_row_is_told_apart_with_its_reason(reason, values, message):
     assert violations.select("reason", "message").rows() == [(reason, message)]
 
 
-def test_bounds_of_time_are_inclusive():
+def test_bounds_of_time_are_inclusive() -> None:
     frame = rows(row(observed_at=NOON + LIMITS["skew"]), row(observed_at=LIMITS["earliest"]))
     assert apply(frame)[0].height == 2
 
 
-def test_months_old_readings_are_fine():
+def test_months_old_readings_are_fine() -> None:
     assert apply(rows(row(observed_at=NOON - timedelta(days=300))))[0].height == 1
 
 
-def test_every_bad_row_has_its_own_reason():
+def test_every_bad_row_has_its_own_reason() -> None:
     frame = rows(*(row(sensor=number, **values) for number, (_, values, _) in enumerate(BAD)), row(sensor=99))
     good, violations = apply(frame)
     assert good["sensor"].to_list() == [99]
@@ -102,13 +102,13 @@ def test_every_bad_row_has_its_own_reason():
     assert violations["message"].to_list() == [message for _, _, message in BAD]
 
 
-def test_null_in_a_bounded_column_stays_beside_a_bad_row():
+def test_null_in_a_bounded_column_stays_beside_a_bad_row() -> None:
     """A condition on null is null, and neither it nor its negation keeps a row."""
     good, violations = apply(rows(row(share=None), row(sensor=2, share=3.0)))
     assert (good["sensor"].to_list(), violations["sensor"].to_list()) == ([1], [2])
 
 
-def test_other_types_are_cast():
+def test_other_types_are_cast() -> None:
     frame = pl.DataFrame(
         {
             "sensor": ["7"],
@@ -134,7 +134,7 @@ def test_other_types_are_cast():
         (pl.Series([1.0, float("nan")]), "gold.readings.sensor is NaN, which is no Int32"),
     ],
 )
-def test_value_that_is_no_such_type_is_wrong_type(found, message):
+def test_value_that_is_no_such_type_is_wrong_type(found: pl.Series, message: str) -> None:
     frame = rows(row(), row()).with_columns(found.alias("sensor"))
     good, violations = apply(frame)
     assert good["sensor"].to_list() == [1]
@@ -142,51 +142,51 @@ def test_value_that_is_no_such_type_is_wrong_type(found, message):
     assert violations.select("reason", "message").rows() == [("wrong_type", message)]
 
 
-def test_null_is_no_wrong_type():
+def test_null_is_no_wrong_type() -> None:
     _, violations = apply(rows(row()).with_columns(sensor=pl.lit(None, pl.String)))
     assert violations["reason"].to_list() == ["missing_required"]
 
 
-def test_long_value_is_cut_in_the_message():
+def test_long_value_is_cut_in_the_message() -> None:
     frame = rows(row()).with_columns(sensor=pl.lit("x" * 5000))
     assert len(apply(frame)[1]["message"].item()) < 200
 
 
-def test_absent_optional_column_becomes_null_and_order_is_the_declared_one():
+def test_absent_optional_column_becomes_null_and_order_is_the_declared_one() -> None:
     good, _ = apply(rows(row()).drop("unit").select(pl.all().reverse()))
     assert good.columns == list(TYPES)
     assert good["unit"].to_list() == [None]
 
 
-def test_absent_required_column_is_the_functions_mistake():
+def test_absent_required_column_is_the_functions_mistake() -> None:
     with pytest.raises(SchemaMismatchError, match=r"gold\.readings: the rows have no column 'value'; it is required"):
         apply(rows(row()).drop("value"))
 
 
-def test_type_that_can_never_fit_is_the_functions_mistake():
+def test_type_that_can_never_fit_is_the_functions_mistake() -> None:
     with pytest.raises(SchemaMismatchError, match=r"gold\.readings"):
         apply(rows(row()).with_columns(value=pl.lit([1.0])))
 
 
-def test_columns_that_are_not_declared_are_kept():
+def test_columns_that_are_not_declared_are_kept() -> None:
     good, violations = apply(rows(row(), row(value=None)).with_columns(batch_id=pl.lit(4), note=pl.lit("n")))
     assert good.columns == [*TYPES, "batch_id", "note"]
     assert violations["note"].to_list() == ["n"]
 
 
-def test_empty_frame_passes():
+def test_empty_frame_passes() -> None:
     good, violations = apply(rows())
     assert (good.height, violations.height, dict(good.schema)) == (0, 0, TYPES)
 
 
-def test_table_without_receipt_has_no_bounds_of_time():
+def test_table_without_receipt_has_no_bounds_of_time() -> None:
     columns = tuple(c for c in READINGS.columns if c.name not in ("received_at", "batch_id"))
     table = declare(layer="gold", name="t", description="T.", columns=columns, key=("sensor",), time="observed_at")
     frame = rows(row(observed_at=datetime(1980, 1, 1, tzinfo=UTC))).drop("received_at")
     assert apply(frame, table)[0].height == 1
 
 
-def test_description_names_every_rule():
+def test_description_names_every_rule() -> None:
     lines = contract_description(READINGS)
     assert lines[0] == "One row for each sensor, observed_at"
     assert "sensor is Int32, is required" in lines
@@ -194,21 +194,22 @@ def test_description_names_every_rule():
     assert lines[-1].startswith("observed_at is not later than received_at")
 
 
+TIMES: list[datetime] = [NOON, NOON + timedelta(hours=1), datetime.min.replace(tzinfo=UTC)]
 VALUES = st.fixed_dictionaries(
     {
         "sensor": st.one_of(st.none(), st.integers(0, 9)),
         "unit": st.one_of(st.none(), st.text(max_size=3)),
         "value": st.one_of(st.none(), st.floats()),
         "share": st.one_of(st.none(), st.floats(-1, 2)),
-        "observed_at": st.one_of(st.none(), st.sampled_from([NOON, NOON + timedelta(hours=1), datetime.min])),
+        "observed_at": st.one_of(st.none(), st.sampled_from(TIMES)),
         "received_at": st.one_of(st.none(), st.just(NOON)),
     }
-).map(lambda v: {**v, "observed_at": v["observed_at"] and v["observed_at"].replace(tzinfo=UTC)})
+)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(VALUES, max_size=8))
-def test_each_row_is_judged_as_if_alone(values):
+def test_each_row_is_judged_as_if_alone(values: list[dict[str, Any]]) -> None:
     frame = rows(*values).with_row_index("number")
     good, violations = apply(frame)
     alone = [apply(frame[n : n + 1]) for n in range(frame.height)]

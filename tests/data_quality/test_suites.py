@@ -36,6 +36,7 @@ PLAIN = declare(
 )
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
+Check = Callable[[Table, pl.DataFrame], SuiteResult]
 
 
 def put(**values: Any) -> Change:
@@ -114,7 +115,7 @@ def unmet(result: SuiteResult) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def checked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Table, pl.DataFrame], SuiteResult]:
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Check:
     folder = tmp_path_factory.mktemp("suites")
 
     def check(table: Table, rows: pl.DataFrame) -> SuiteResult:
@@ -164,7 +165,7 @@ TABLES = {"plain": (PLAIN, plain), "readings": (sensor_readings, readings), "win
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_good_rows_meet_every_expectation(checked, name):
+def test_good_rows_meet_every_expectation(checked: Check, name: str) -> None:
     table, rows = TABLES[name]
     result = checked(table, rows())
     assert (unmet(result), result.success, result.failed) == (set(), True, 0)
@@ -176,7 +177,7 @@ def test_good_rows_meet_every_expectation(checked, name):
     ("name", "change", "description"),
     [(name, *case) for name, cases in (("plain", DECLARED), ("readings", SILVER), ("windows", GOLD)) for case in cases],
 )
-def test_bad_rows_do_not_meet_the_expectation(checked, name, change, description):
+def test_bad_rows_do_not_meet_the_expectation(checked: Check, name: str, change: Change, description: str) -> None:
     table, rows = TABLES[name]
     result = checked(table, change(rows()))
     assert not result.success
@@ -184,15 +185,15 @@ def test_bad_rows_do_not_meet_the_expectation(checked, name, change, description
 
 
 @pytest.mark.parametrize(("side", "step"), [(0, -1.0), (1, 1.0)])
-def test_measurement_that_its_unit_cannot_have_is_told_by_unit(checked, side, step):
-    bad = {unit: bounds[side] + step for unit, bounds in POSSIBLE.items() if bounds[side] is not None}
+def test_measurement_that_its_unit_cannot_have_is_told_by_unit(checked: Check, side: int, step: float) -> None:
+    bad = {unit: bound + step for unit, bounds in POSSIBLE.items() if (bound := bounds[side]) is not None}
     rows = readings()
     value = pl.col("unit_canonical").replace_strict(bad, default=None, return_dtype=pl.Float64)
     result = checked(sensor_readings, rows.with_columns(measurement=value.fill_null(50.0)))
     assert {text.split(" in ")[1].split(" is ")[0] for text in unmet(result)} == set(bad)
 
 
-def test_every_domain_expectation_has_a_bad_case(checked):
+def test_every_domain_expectation_has_a_bad_case(checked: Check) -> None:
     """The derived ones are tried on the plain table, whose columns have every type and rule."""
     for table, rows, cases in ((PLAIN, plain, DECLARED), (sensor_readings, readings, SILVER), (WINDOWS, windows, GOLD)):
         tried = (*(description for _, description in cases), "A measurement in ")
@@ -203,17 +204,17 @@ def test_every_domain_expectation_has_a_bad_case(checked):
             assert is_derived or text.startswith(tried), text
 
 
-def test_rounded_mean_is_not_held_against_a_window(checked):
+def test_rounded_mean_is_not_held_against_a_window(checked: Check) -> None:
     rows = windows().with_columns(mean=pl.lit(sum([0.1] * 3) / 3))
     assert rows["mean"][0] > rows["maximum"][0]
     assert checked(WINDOWS, rows).success
 
 
-def test_order_of_statistics_covers_all_of_them():
+def test_order_of_statistics_covers_all_of_them() -> None:
     assert {name for pair in ORDER for name in pair} == {"minimum", "mean", "maximum", "p50", "p95", "p99"}
 
 
-def test_failure_shows_examples_by_key(checked):
+def test_failure_shows_examples_by_key(checked: Check) -> None:
     rows = plain().with_columns(count=pl.when(pl.int_range(pl.len()) > 2).then(-5).otherwise(1))
     result = checked(PLAIN, rows.with_columns(pl.col("count").cast(pl.Int32)))
     (failed,) = [e for e in result.expectations if not e["success"]]
@@ -222,18 +223,18 @@ def test_failure_shows_examples_by_key(checked):
     json.dumps(result.expectations)
 
 
-def test_expectation_that_cannot_be_evaluated_is_not_met_and_says_why(checked):
+def test_expectation_that_cannot_be_evaluated_is_not_met_and_says_why(checked: Check) -> None:
     result = checked(sensor_readings, readings().drop("unit_canonical"))
     failed = {e["description"]: e for e in result.expectations if not e["success"]}
     assert "unit_canonical" in failed["unit_canonical is a unit of assets/silver/spellings.toml"]["error"]
 
 
-def test_no_rows_meet_every_row_expectation(checked):
+def test_no_rows_meet_every_row_expectation(checked: Check) -> None:
     result = checked(PLAIN, plain().clear())
     assert result.success
 
 
-def test_page_needs_nothing_from_elsewhere_and_shows_values_as_text(checked):
+def test_page_needs_nothing_from_elsewhere_and_shows_values_as_text(checked: Check) -> None:
     hostile = "<script>alert(1)</script>"
     rows = pl.concat([plain(), plain()[:1].with_columns(name=pl.lit(hostile), count=pl.lit(-1, pl.Int32))])
     result = checked(PLAIN, rows)
@@ -245,7 +246,7 @@ def test_page_needs_nothing_from_elsewhere_and_shows_values_as_text(checked):
     assert [path.name for path in result.html.parent.glob("plain*")] == ["plain.html"]
 
 
-def test_suite_leaves_no_files_behind(checked, tmp_path: Path, monkeypatch):
+def test_suite_leaves_no_files_behind(checked: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     checked(PLAIN, plain())

@@ -36,7 +36,7 @@ def collecting(config: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 def answered(sender: socket.socket) -> set[int]:
     """The request-ids of the answers that have come."""
-    found = set()
+    found: set[int] = set()
     while True:
         try:
             datagram = sender.recv(65_535)

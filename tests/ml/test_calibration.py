@@ -1,5 +1,7 @@
 """What the scores of a series mean."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from ml.calibration import return_period, tails, threshold
 
 
-def scores(false_alarm: float | None = None, **series: list[float | None]) -> pl.DataFrame:
+def scores(false_alarm: float | None = None, **series: Sequence[float | None]) -> pl.DataFrame:
     rows = [
         {
             "site_id": 1,
@@ -28,8 +30,8 @@ def thresholds(found: pl.DataFrame, rate: float) -> dict[str, float]:
     return dict(limits.select("unit", threshold(pl.lit(rate))).rows())
 
 
-def normal(seed: int, count: int = 20_000) -> list[float | None]:
-    return (0.3 + np.random.default_rng(seed).exponential(0.02, count)).tolist()
+def normal(seed: int, count: int = 20_000) -> list[float]:
+    return list(map(float, 0.3 + np.random.default_rng(seed).exponential(0.02, count)))
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.0003])

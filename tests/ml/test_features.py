@@ -28,7 +28,7 @@ def usual() -> pl.DataFrame:
     return learned(frame(*(window(minute, mean=mean) for minute, mean in enumerate(LEVELS))))
 
 
-def judged(usual: pl.DataFrame, *windows: dict[str, object]) -> list[dict[str, Any]]:
+def judged(usual: pl.DataFrame, *windows: dict[str, Any]) -> list[dict[str, Any]]:
     rows = ordered(frame(*windows))
     scores, known = z_scores(rows, usual)
     named = pl.DataFrame({name: scores[:, i] for i, name in enumerate(FEATURES)}, nan_to_null=True)
@@ -65,7 +65,7 @@ def test_each_feature_reads_its_quantity() -> None:
     ]
     training = learned(frame(*noisy))
     calm = window(1, mean=1, stddev=1.5, first=2, minimum=2.5, maximum=23, p99=18.5)
-    changed = {
+    changed: dict[str, dict[str, Any]] = {
         "spread": {"stddev": 90.0},
         "slope": {"last": 90.0},
         "range": {"maximum": 90.0},

@@ -24,7 +24,11 @@ def window(minute: float = 0, **values: Any) -> dict[str, Any]:
 
 def frame(*windows: dict[str, Any]) -> pl.DataFrame:
     """The windows as a frame with the types of the table."""
-    types = {"window_start": pl.Datetime("us", "UTC"), "window_end": pl.Datetime("us", "UTC"), "revision": pl.Int32}
+    types: dict[str, Any] = {
+        "window_start": pl.Datetime("us", "UTC"),
+        "window_end": pl.Datetime("us", "UTC"),
+        "revision": pl.Int32,
+    }
     floats = ("mean", "minimum", "maximum", "stddev", "p50", "p95", "p99", "first", "last")
     return pl.DataFrame(
         windows, schema_overrides={**types, **dict.fromkeys(floats, pl.Float64)}, infer_schema_length=None

@@ -121,7 +121,9 @@ def machine_sample() -> pl.DataFrame:
         schema_overrides={"payload": pl.Binary, "received_at": pl.Datetime("us", "UTC")},
     ).with_row_index("row")
     given = {n: pl.lit(None, t).alias(n) for n, t in mqtt_messages.schema.items() if n not in messages.columns}
-    rows = machine_readings.function(messages.with_columns(*given.values()).cast(dict(mqtt_messages.schema))).rows  # type: ignore[misc]
+    assert machine_readings.function is not None
+    taken = messages.with_columns(*given.values()).select(pl.col(n).cast(t) for n, t in mqtt_messages.schema.items())
+    rows: pl.DataFrame = machine_readings.function(taken).rows
     return rows.unique(machine_readings.key, keep="first", maintain_order=True).sort("row", "quantity", "axis")
 
 

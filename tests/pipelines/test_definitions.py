@@ -34,7 +34,8 @@ from pipelines.definitions import definitions
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key, has_contract
 from pipelines.run_process import fail_dead_runs, open_run
 from pipelines.settings.mqtt import MqttBroker
-from pipelines.settings.snmp import SnmpConfig, SnmpModule, SnmpTarget
+from pipelines.settings.snmp import SnmpConfig, SnmpTarget
+from pipelines.settings.snmp_module import SnmpModule
 from resources.errors import SourceUnavailableError
 from tests.pipelines.plant import Plant, Reading
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import MicroBatchConfig
+from pipelines.context import TableResult
 from pipelines.micro_batch import MicroBatches
 from tests.pipelines.plant import SERIES, Plant, Reading, compared, one_shot
 
@@ -55,9 +57,14 @@ def test_any_arrival_equals_one_shot(batches: list[list[tuple[int, int]]]) -> No
 
 def test_a_backlog_is_carried_side_by_side_to_the_same_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = [[Reading(s % 3, 20 * b + s, value(s % 3, 20 * b + s)) for s in range(30)] for b in range(8)]
-    passes = []
+    passes: list[list[TableResult]] = []
     real = MicroBatches._side_by_side
-    monkeypatch.setattr(MicroBatches, "_side_by_side", lambda *given: passes.append(real(*given)) or passes[-1])
+
+    def side_by_side(*given: Any) -> list[TableResult]:
+        passes.append(real(*given))
+        return passes[-1]
+
+    monkeypatch.setattr(MicroBatches, "_side_by_side", side_by_side)
     plant = Plant(tmp_path / "incremental", options={"micro_batch": MicroBatchConfig(max_bytes=1)})
     for batch in batches:
         plant.land(r.payload for r in batch)

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from assets.bronze.snmp_varbinds import snmp_varbinds
+from assets.ops.requests import requests
 from assets.reference.mib_objects import mib_objects
 from assets.silver.snmp_samples import snmp_samples
 from pipelines import silver_rebuild
@@ -16,6 +17,7 @@ from pipelines.context import Context
 from pipelines.mib_loading import load_mibs
 from pipelines.micro_batch import MicroBatches, is_behind
 from pipelines.waiting import request_rebuild
+from resources.lakehouse import Commit
 from resources.landing import LandingLimits, LandingStream
 from tests.pipelines.plant import START, Plant
 
@@ -123,10 +125,10 @@ def test_a_rebuild_of_a_span_leaves_the_rest(devices: Devices) -> None:
 def pretend_no_request(context: Context) -> None:
     """Moves the rebuild's marker over the requests that are there."""
     head = context.lakehouse.head(snmp_samples.stored)
-    asked = context.lakehouse.head(silver_rebuild.requests.stored).batch_id
-    to = {silver_rebuild.requests.identifier: asked}
+    asked = context.lakehouse.head(requests.stored).batch_id
+    to = {requests.identifier: asked}
     name = silver_rebuild.producer(snmp_samples)
-    context.lakehouse.commit_once(silver_rebuild.Commit(snmp_samples.stored, name, {}, to, head.batch_id + 1))
+    context.lakehouse.commit_once(Commit(snmp_samples.stored, name, {}, to, head.batch_id + 1))
 
 
 def test_rows_whose_bronze_is_gone_stay(devices: Devices) -> None:
@@ -154,7 +156,7 @@ def test_a_module_takes_the_place_of_the_built_in_one_and_outlives_a_new_version
     frm = head.markers[mib_objects.identifier]
     older = {**frm, "content": "of an older version"}
     devices.context.lakehouse.commit_once(
-        silver_rebuild.Commit(mib_objects.stored, mib_objects.identifier, frm, older, head.batch_id + 1)
+        Commit(mib_objects.stored, mib_objects.identifier, frm, older, head.batch_id + 1)
     )
     devices.drain()
     after = devices.table(mib_objects.identifier)

@@ -13,7 +13,8 @@ from pathlib import Path
 from pipelines.config import Config, LakehouseConfig, MaintenanceConfig
 from pipelines.context import Context, open_context
 from pipelines.maintenance import maintain
-from tests.faults.carry import after_metadata_of, around, patch
+from tests.faults.carry import after_metadata_of
+from tests.faults.points import around, die, patch
 
 EAGER = MaintenanceConfig(keep_snapshots=1, keep_snapshots_for=timedelta(0), sweep_after=timedelta(0), compact_files=2)
 """Everything that may be merged, expired or deleted is."""
@@ -45,7 +46,7 @@ def opened(folder: Path, settings: MaintenanceConfig, ahead: timedelta = timedel
 def arm(point: str) -> None:
     when, _, name = point.partition(" ")
     if point == "inside rewrite":
-        patch("pyiceberg.catalog.sql:SqlCatalog", "_write_metadata", after_metadata_of("silver.sensor_readings"))
+        patch("pyiceberg.catalog.sql:SqlCatalog", "_write_metadata", after_metadata_of("silver.sensor_readings", die))
     elif name in PLACES:
         patch(PLACES[name], name.replace("deletion of a file", "_delete"), around(when, lambda *_: True))
 

@@ -179,8 +179,7 @@ def test_a_staged_transaction_sees_each_update_and_copies_the_metadata_once_for_
     lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = 0
-    real = Transaction.table_metadata.fget
-    assert real is not None
+    real: Any = vars(Transaction)["table_metadata"].fget
 
     def counted(transaction: Transaction) -> Any:
         nonlocal copies

@@ -14,7 +14,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.tree import DecisionTreeClassifier
 
 from resources import model_store
-from resources.model_store import ModelRefusedError, ModelStore, Training
+from resources.model_store import ModelRefusedError, ModelStore, StoredModel, Training
 
 NAME = "sensor_windows"
 ROWS = np.random.default_rng(0).normal(size=(200, 3))
@@ -49,6 +49,12 @@ def saved(store: ModelStore, forest: IsolationForest) -> Path:
     return store.root / NAME / store.save(NAME, forest, BASELINES, TRAINING)
 
 
+def latest(store: ModelStore) -> StoredModel:
+    found = store.latest(NAME)
+    assert found is not None
+    return found
+
+
 def rewrite_card(directory: Path, change: Any) -> None:
     path = directory / "model.json"
     card = json.loads(path.read_text())
@@ -56,14 +62,14 @@ def rewrite_card(directory: Path, change: Any) -> None:
     path.write_text(json.dumps(card))
 
 
-def test_model_comes_back_as_it_was_stored(store, forest, saved):
+def test_model_comes_back_as_it_was_stored(store: ModelStore, forest: IsolationForest, saved: Path) -> None:
     model = ModelStore(store.root).load(NAME, saved.name)
     assert np.array_equal(model.forest.score_samples(ROWS), forest.score_samples(ROWS))
     assert model.baselines.equals(BASELINES)
     assert (model.name, model.model_id, model.training) == (NAME, saved.name, TRAINING)
 
 
-def test_card_tells_where_the_model_comes_from(saved):
+def test_card_tells_where_the_model_comes_from(saved: Path) -> None:
     card = json.loads((saved / "model.json").read_text())
     assert (card["training"]["snapshot"], card["training"]["tag"], card["training"]["seed"]) == (
         8423,
@@ -75,22 +81,22 @@ def test_card_tells_where_the_model_comes_from(saved):
         assert card["files"][file] == hashlib.sha256((saved / file).read_bytes()).hexdigest()
 
 
-def test_nothing_is_pickled(saved):
+def test_nothing_is_pickled(saved: Path) -> None:
     with zipfile.ZipFile(saved / "forest.skops") as archive:
         assert {Path(name).suffix for name in archive.namelist()} == {".json", ".npy"}
     assert {path.name for path in saved.iterdir()} == {"forest.skops", "baselines.parquet", "model.json"}
 
 
-def test_latest_is_none_before_the_first_training(store):
+def test_latest_is_none_before_the_first_training(store: ModelStore) -> None:
     assert (store.current(NAME), store.latest(NAME)) == (None, None)
 
 
-def test_latest_is_the_model_stored_last(store, forest, saved):
-    first = store.latest(NAME)
+def test_latest_is_the_model_stored_last(store: ModelStore, forest: IsolationForest, saved: Path) -> None:
+    first = latest(store)
     newer = Training(**{**TRAINING.__dict__, "trained_at": TRAINING.trained_at + timedelta(days=1)})
     newer_id = store.save(NAME, forest, BASELINES, newer)
     assert newer_id > saved.name
-    assert (first.model_id, store.latest(NAME).model_id, ModelStore(store.root).current(NAME)) == (
+    assert (first.model_id, latest(store).model_id, ModelStore(store.root).current(NAME)) == (
         saved.name,
         newer_id,
         newer_id,
@@ -98,11 +104,11 @@ def test_latest_is_the_model_stored_last(store, forest, saved):
     assert store.latest(NAME) is store.latest(NAME)
 
 
-def test_names_do_not_share_models(store, saved):
+def test_names_do_not_share_models(store: ModelStore, saved: Path) -> None:
     assert store.latest("interface_rates") is None
 
 
-def test_deleted_model_is_gone_and_no_other(store, forest, saved):
+def test_deleted_model_is_gone_and_no_other(store: ModelStore, forest: IsolationForest, saved: Path) -> None:
     newer = Training(**{**TRAINING.__dict__, "trained_at": TRAINING.trained_at + timedelta(days=1)})
     newer_id = store.save(NAME, forest, BASELINES, newer)
     (saved.parent / ".gone-0").mkdir()  # what a kill during delete leaves behind
@@ -113,7 +119,7 @@ def test_deleted_model_is_gone_and_no_other(store, forest, saved):
 
 
 @pytest.mark.parametrize("file", ["forest.skops", "baselines.parquet"])
-def test_changed_file_is_refused(store, saved, file):
+def test_changed_file_is_refused(store: ModelStore, saved: Path, file: str) -> None:
     data = bytearray((saved / file).read_bytes())
     data[len(data) // 2] ^= 1
     (saved / file).write_bytes(data)
@@ -122,13 +128,13 @@ def test_changed_file_is_refused(store, saved, file):
 
 
 @pytest.mark.parametrize("file", ["forest.skops", "baselines.parquet", "model.json"])
-def test_missing_file_is_refused(store, saved, file):
+def test_missing_file_is_refused(store: ModelStore, saved: Path, file: str) -> None:
     (saved / file).unlink()
     with pytest.raises(ModelRefusedError, match=file):
         store.latest(NAME)
 
 
-def test_damaged_card_is_refused(store, saved):
+def test_damaged_card_is_refused(store: ModelStore, saved: Path) -> None:
     (saved / "model.json").write_text("{")
     with pytest.raises(ModelRefusedError, match=r"model\.json: cannot be read"):
         store.latest(NAME)
@@ -137,13 +143,13 @@ def test_damaged_card_is_refused(store, saved):
         store.latest(NAME)
 
 
-def test_model_of_another_scikit_learn_is_refused(store, saved):
+def test_model_of_another_scikit_learn_is_refused(store: ModelStore, saved: Path) -> None:
     rewrite_card(saved, lambda card: card["versions"].update({"scikit-learn": "1.2.3"}))
     with pytest.raises(ModelRefusedError, match=r"made by scikit-learn 1\.2\.3, installed is .*train the model again"):
         store.latest(NAME)
 
 
-def test_type_that_is_not_trusted_is_refused(store):
+def test_type_that_is_not_trusted_is_refused(store: ModelStore) -> None:
     forest = IsolationForest(n_estimators=2, random_state=0).fit(ROWS)
     forest.note_ = Unexpected()
     model_id = store.save(NAME, forest, BASELINES, TRAINING)
@@ -151,7 +157,7 @@ def test_type_that_is_not_trusted_is_refused(store):
         store.load(NAME, model_id)
 
 
-def test_other_estimator_is_refused(store):
+def test_other_estimator_is_refused(store: ModelStore) -> None:
     tree = DecisionTreeClassifier(random_state=0).fit(ROWS, ROWS[:, 0] > 0)
     model_id = store.save(NAME, tree, BASELINES, TRAINING)
     with pytest.raises(ModelRefusedError, match="holds a DecisionTreeClassifier, not an IsolationForest"):
@@ -159,19 +165,21 @@ def test_other_estimator_is_refused(store):
 
 
 @pytest.mark.parametrize("name", ["", "..", "../other", "a/b", ".hidden", "/absolute"])
-def test_name_stays_in_the_store(store, name):
+def test_name_stays_in_the_store(store: ModelStore, name: str) -> None:
     with pytest.raises(ModelRefusedError, match="must match"):
         store.current(name)
     with pytest.raises(ModelRefusedError, match="must match"):
         store.load(NAME, name)
 
 
-def test_unknown_model_is_refused(store, saved):
+def test_unknown_model_is_refused(store: ModelStore, saved: Path) -> None:
     with pytest.raises(ModelRefusedError, match="no-such-model"):
         store.load(NAME, "no-such-model")
 
 
-def test_failed_save_leaves_the_current_model_and_no_trace(store, forest, saved, monkeypatch):
+def test_failed_save_leaves_the_current_model_and_no_trace(
+    store: ModelStore, forest: IsolationForest, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -180,12 +188,12 @@ def test_failed_save_leaves_the_current_model_and_no_trace(store, forest, saved,
     with pytest.raises(OSError, match="No space left"):
         store.save(NAME, forest, BASELINES, newer)
     assert {path.name for path in saved.parent.iterdir()} == {"current", saved.name}
-    assert store.latest(NAME).model_id == saved.name
+    assert latest(store).model_id == saved.name
 
 
-def test_half_written_model_is_never_seen(store, saved):
+def test_half_written_model_is_never_seen(store: ModelStore, saved: Path) -> None:
     """What a kill during save leaves behind."""
     draft = saved.parent / ".new-0"
     draft.mkdir()
     (draft / "forest.skops").write_bytes(b"half")
-    assert store.latest(NAME).model_id == saved.name
+    assert latest(store).model_id == saved.name

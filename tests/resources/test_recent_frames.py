@@ -10,7 +10,7 @@ def frame(rows: int) -> pl.DataFrame:
 
 
 def test_the_newest_stay_within_the_bound() -> None:
-    kept = RecentFrames(most_bytes=3 * frame(100).estimated_size())
+    kept = RecentFrames(most_bytes=3 * int(frame(100).estimated_size()))
     for number in range(5):
         kept.put(f"file-{number}", frame(100))
     assert list(kept.among(f"file-{number}" for number in range(5))) == ["file-2", "file-3", "file-4"]
@@ -19,7 +19,7 @@ def test_the_newest_stay_within_the_bound() -> None:
 
 
 def test_threads_may_put_and_read_at_once() -> None:
-    kept = RecentFrames(most_bytes=10 * frame(10).estimated_size())
+    kept = RecentFrames(most_bytes=10 * int(frame(10).estimated_size()))
 
     def work(worker: int) -> None:
         for number in range(300):
