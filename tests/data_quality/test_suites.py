@@ -106,7 +106,7 @@ def windows() -> pl.DataFrame:
         "window_start": NOON,
         "window_end": NOON + timedelta(minutes=1),
     }
-    state = {"readings": 3, "stddev": None, "is_final": True, "revision": 0, "batch_id": 1}
+    state = {"readings": 3, "stddev": None, "is_final": True, "revision": 0, "is_retracted": False, "batch_id": 1}
     return pl.DataFrame([{**place, **values, **state, "sensor_id": n} for n in range(20)], schema=WINDOWS.schema)
 
 
