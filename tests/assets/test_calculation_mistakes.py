@@ -28,7 +28,7 @@ def _built(**changes: Any) -> None:
         ({"name": "5m"}, "calculation '5m': name must match pattern '^[a-z][a-z0-9_]*$', got '5m'"),
         ({"name": None}, "calculation None: name is missing"),
         ({"by": None}, "by is missing"),
-        ({"paint": 1}, "paint is not a known key; known are name, description, from, "),
+        ({"paint": 1}, "paint is not a known key; known are kind, name, description, from, "),
         ({"aggregates": {}}, "aggregates is not a known key; did you mean aggregate?"),
         (
             {"from": "silver.sensor_reading"},

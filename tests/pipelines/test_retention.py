@@ -52,12 +52,3 @@ def test_retention_waits_for_every_reader(tmp_path: Path) -> None:
     retained(plant, SILVER, timedelta(hours=1))
     assert plant.table(SILVER).is_empty()
     assert plant.table(GOLD)["readings"].sum() == 10
-
-
-def test_retention_waits_for_a_model(tmp_path: Path) -> None:
-    """No model has judged the windows yet."""
-    plant = late_and_early(tmp_path)
-    plant.now += timedelta(days=3)
-    plant.drain()
-    retained(plant, GOLD, timedelta(hours=1))
-    assert plant.table(GOLD)["readings"].sum() == 20
