@@ -20,7 +20,7 @@ from resources.errors import SourceUnavailableError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.2
-_GRACE = 2.5  # all is gone within five seconds of a Ctrl-C, and nothing here is hurt by SIGKILL
+_GRACE = 2.0  # all is gone within five seconds of a Ctrl-C, and nothing here is hurt by SIGKILL
 _KILL_WAIT = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
 _LONG_ENOUGH = 60.0
