@@ -108,11 +108,14 @@ class LandingStream:
         self._check_capacity()
         columns = zip(*records, strict=True)
         arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
-        self.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        self._append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
         """Writes and fsyncs one record batch, as ``write`` does."""
         self._check_capacity()
+        self._append(batch)
+
+    def _append(self, batch: pa.RecordBatch) -> None:
         sink = pa.BufferOutputStream()
         with ipc.new_stream(sink, self.schema) as writer:
             writer.write_batch(batch, custom_metadata={_CRC: _checksum(batch)})
