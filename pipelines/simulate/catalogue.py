@@ -6,6 +6,7 @@ Reads the JSON list that the factories' own generator reads; keys that only that
 import json
 import re
 from datetime import UTC, datetime, time, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,7 +66,7 @@ class Device(_Entry):
     fault_end: _TimeOfDay = Field(default=None, alias="sfd_end_time")
     sensors: tuple[Sensor, ...]
 
-    @property
+    @cached_property
     def fault_window(self) -> tuple[float, float] | None:
         """Start and length of the daily window in seconds of the local day; None without one."""
         if self.fault_start is None or self.fault_end is None or self.fault_start == self.fault_end:
@@ -112,16 +113,29 @@ class Site(_Entry):
             return None
         return round((self.history_starts.replace(tzinfo=UTC) - self.offset).timestamp() * 1000)
 
+    @cached_property
+    def offset_seconds(self) -> float:
+        """Local time less UTC."""
+        return self.offset.total_seconds()
+
     def second_of_day(self, ts_ms: int) -> float:
         """Local seconds since midnight at ``ts_ms``."""
-        return (ts_ms / 1000 + self.offset.total_seconds()) % DAY_SECONDS
+        return (ts_ms / 1000 + self.offset_seconds) % DAY_SECONDS
 
     def is_open(self, ts_ms: int) -> bool:
         """Whether the site works at ``ts_ms``; one without operational hours always does."""
-        if self.opens is None or self.closes is None or self.opens == self.closes:
+        if self._hours is None:
             return True
+        start, length = self._hours
+        return (self.second_of_day(ts_ms) - start) % DAY_SECONDS <= length
+
+    @cached_property
+    def _hours(self) -> tuple[float, float] | None:
+        """Start and length of the operational hours in seconds of the local day; None if it is always open."""
+        if self.opens is None or self.closes is None or self.opens == self.closes:
+            return None
         start = _seconds(self.opens)
-        return (self.second_of_day(ts_ms) - start) % DAY_SECONDS <= (_seconds(self.closes) - start) % DAY_SECONDS
+        return start, (_seconds(self.closes) - start) % DAY_SECONDS
 
 
 def load_catalogue(path: Path = PACKAGED) -> tuple[Site, ...]:

@@ -19,14 +19,13 @@ from typing import Literal
 from pipelines.simulate.catalogue import PACKAGED, Site, load_catalogue
 from pipelines.simulate.publisher import Publisher, print_line
 from pipelines.simulate.readings import Label, Message, Plant, broken
-from pipelines.simulate.sender import Target
+from pipelines.simulate.sender import Pace, Target
 from resources.errors import ConfigurationError
 
 LABEL_COLUMNS = ("site_id", "device_id", "started_at", "ended_at", "fault")
 """Columns of the file of labels, as reference.fault_labels reads them."""
 
-_MOST_BEHIND_SECONDS = 1.0
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.02
 _HELD_SHARE = 0.05
 _HELD_SECONDS = 1.9
 
@@ -63,16 +62,14 @@ class LivePhase:
 
     def run(self, stopped: threading.Event) -> None:
         """Sends until ``stopped`` or the duration is over, then what is still held back."""
-        started = due = time.monotonic()
+        started, pace = time.monotonic(), Pace(self._options.rate)
         ends = started + self._options.duration if self._options.duration is not None else float("inf")
         while (now := time.monotonic()) < ends and not stopped.is_set():
             self._release(now)
-            if now < due:
-                self._publisher.collect(min(due - now, _POLL_SECONDS), True)
-                continue
-            # After a pause (no broker, a suspended laptop) the rate goes on instead of catching up in one burst.
-            due = max(due + 1 / self._options.rate, now - _MOST_BEHIND_SECONDS)
-            if (message := self._plant.live(time.time_ns() // 1_000_000)) is not None:
+            if wait := pace.wait(now):
+                time.sleep(min(wait, _POLL_SECONDS))
+                self._publisher.collect(True)
+            elif (message := self._plant.live(time.time_ns() // 1_000_000)) is not None:
                 self._send_or_hold(message, now)
         self._release(float("inf"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.simulate.publisher import print_line
-from pipelines.simulate.sender import Sender, Target
+from pipelines.simulate.sender import Pace, Sender, Target
 from resources.errors import ConfigurationError
 
 TOPIC = "machine/states"
@@ -17,7 +17,7 @@ RECORDED = 1_402_232
 """How many states the full recording has."""
 
 _REPORT_SECONDS = 1.0
-_MOST_BEHIND_SECONDS = 1.0
+_POLL_SECONDS = 0.02
 _START_MS = 1_554_096_380_468
 _THINGS = ("R0815", "R0815", "R0815", "R0815", "R0815", "R0815", "H31415", "R27182")
 # name, mean, deviation, and how often a state has it
@@ -107,7 +107,8 @@ class _Sending:
         self.sender = Sender[None](options.broker, stopped, self._count, self._report)
         self._options = options
         self._stopped = stopped
-        self._due = self._report_at = time.monotonic()
+        self._pace = None if options.rate is None else Pace(options.rate)
+        self._report_at = time.monotonic()
 
     @property
     def problem(self) -> dict[str, str]:
@@ -116,8 +117,7 @@ class _Sending:
 
     def send(self, payload: bytes) -> None:
         """Sends when it is time."""
-        if self._options.rate is not None:
-            self._wait()
+        self._wait()
         self.sender.publish(self._options.topic, payload, None)
         self._report()
 
@@ -127,11 +127,9 @@ class _Sending:
             print_line({"sent": self.acknowledged, "phase": "sending", **self.problem})
 
     def _wait(self) -> None:
-        assert self._options.rate is not None
-        while (wait := self._due - time.monotonic()) > 0 and not self._stopped.is_set():
-            self.sender.poll(wait)
-        # After a pause (no broker) the rate goes on instead of catching up in one burst.
-        self._due = max(self._due + 1 / self._options.rate, time.monotonic() - _MOST_BEHIND_SECONDS)
+        while self._pace and (wait := self._pace.wait(time.monotonic())) and not self._stopped.is_set():
+            time.sleep(min(wait, _POLL_SECONDS))
+            self.sender.poll(0.0)
 
     def _count(self, token: None) -> None:
         self.acknowledged += 1

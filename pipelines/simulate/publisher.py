@@ -97,13 +97,11 @@ class Publisher:
         sender.publish(message.topic, message.payload, (message, time.time_ns() // 1000, is_live))
         self._report()
 
-    def collect(self, timeout: float, is_live: bool) -> None:
-        """Records the acknowledgements that are there, or come within ``timeout`` seconds."""
+    def collect(self, is_live: bool) -> None:
+        """Records the acknowledgements that are there."""
         self._is_live = is_live
-        if not self._senders:
-            time.sleep(timeout)
         for sender in self._senders:
-            sender.poll(timeout / len(self._senders))
+            sender.poll(0.0)
         self._report()
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from pipelines.simulate.catalogue import DAY_SECONDS, Device, Sensor, Site
@@ -59,13 +59,24 @@ class Label(NamedTuple):
     kind: Fault
 
 
-@dataclass(slots=True)
 class _Series:
-    site: Site
-    device: Device
-    sensor: Sensor
-    last_ms: int = -1
-    last_value: float | None = None
+    """A sensor in its place, what it sent last, and the parts of its payloads that stay the same."""
+
+    def __init__(self, site: Site, device: Device, sensor: Sensor) -> None:
+        self.site, self.device, self.sensor = site, device, sensor
+        self.last_ms = -1
+        self.last_value: float | None = None
+        self.digits = max(0, 2 - math.floor(math.log10(sensor.sd)))
+        self.shape = _SHAPE_OF_REGION.get(site.region, "complete")
+        self.topic = f"factory_iot/{site.region}/{site.site_id}"
+        self.key = (site.site_id, device.device_id, sensor.sensor_id, sensor.unit.strip())
+        ids = f'"siteId":{site.site_id},"deviceId":{device.device_id},"sensorId":{sensor.sensor_id}'
+        self.head, self.padded_head = (
+            f',"metadata":{{{ids},"unit":{json.dumps(unit)}' for unit in (sensor.unit, f" {sensor.unit} ")
+        )
+        self.location = f'"location":{json.dumps(site.location.model_dump(), separators=(",", ":"))}'
+        kind = device.device_type
+        self.device_type, self.respelled = (f',"deviceType":{json.dumps(text)}' for text in (kind, _respelled(kind)))
 
 
 class Plant:
@@ -119,27 +130,20 @@ class Plant:
         if not series.site.is_open(ts_ms) or (value := self._value(series, ts_ms)) is None:
             return None
         series.last_ms = ts_ms
-        site, device, sensor = series.site, series.device, series.sensor
-        payload = json.dumps(self._document(series, ts_ms, value), separators=(",", ":")).encode()
-        key = Key(site.site_id, device.device_id, sensor.sensor_id, sensor.unit.strip(), ts_ms)
-        return Message(f"factory_iot/{site.region}/{site.site_id}", payload, key)
+        return Message(series.topic, self._payload(series, ts_ms, value).encode(), Key(*series.key, ts_ms))
 
-    def _document(self, series: _Series, ts_ms: int, value: float) -> dict[str, Any]:
-        site, device, sensor, rare = series.site, series.device, series.sensor, self._random.random
-        shape = _SHAPE_OF_REGION.get(site.region, "complete") if rare() >= _SOMETIMES else self._random.choice(_SHAPES)
-        metadata: dict[str, Any] = {
-            "siteId": site.site_id,
-            "deviceId": device.device_id,
-            "sensorId": sensor.sensor_id,
-            "unit": sensor.unit if rare() >= _RARELY else f" {sensor.unit} ",
-        }
+    def _payload(self, series: _Series, ts_ms: int, value: float) -> str:
+        """Put together from the series' parts: an encoder that starts from a dictionary takes three times as long."""
+        rare = self._random.random
+        shape = series.shape if rare() >= _SOMETIMES else self._random.choice(_SHAPES)
+        metadata = series.head if rare() >= _RARELY else series.padded_head
         if shape != "minimal":
-            local = datetime.fromtimestamp(ts_ms / 1000, timezone(site.offset)).replace(tzinfo=None)
-            metadata["ts_human"] = local.isoformat(timespec="microseconds")
-            metadata["location"] = {"latitude": site.location.latitude, "longitude": site.location.longitude}
+            second, ms = divmod(ts_ms, 1000)
+            metadata += f',"ts_human":"{_local_text(second, series.site.offset)}.{ms:03}000",{series.location}'
         if shape == "complete":
-            metadata["deviceType"] = device.device_type if rare() >= _SOMETIMES else _respelled(device.device_type)
-        return {"ts": ts_ms if rare() >= _RARELY else str(ts_ms), "metadata": metadata, "measurement": value}
+            metadata += series.device_type if rare() >= _SOMETIMES else series.respelled
+        ts = f"{ts_ms}" if rare() >= _RARELY else f'"{ts_ms}"'
+        return f'{{"ts":{ts}{metadata}}},"measurement":{value!r}}}'
 
     def _value(self, series: _Series, ts_ms: int) -> float | None:
         """Mean, a swing of one sd through the local day, noise of one sd, and the fault; None if it drops out."""
@@ -154,8 +158,7 @@ class Plant:
                 return series.last_value
             value += self._deviation(series, kind, progress)
         value = min(max(value, sensor.minimum), sensor.maximum)
-        digits = max(0, 2 - math.floor(math.log10(sensor.sd)))
-        series.last_value = round(value, digits) if digits else round(value)
+        series.last_value = round(value, series.digits) if series.digits else round(value)
         return series.last_value
 
     def _fault(self, series: _Series, ts_ms: int) -> tuple[Fault, float] | None:
@@ -204,6 +207,11 @@ def broken(message: Message, kind: int) -> Message:
     """Returns ``message`` with a payload that no reader can use; ``kind`` counts through the ways of breaking it."""
     breakage = _BREAKAGES[kind % len(_BREAKAGES)]
     return Message(message.topic, breakage(message.payload), None)
+
+
+@lru_cache(maxsize=1024)
+def _local_text(second: int, offset: timedelta) -> str:
+    return datetime.fromtimestamp(second, timezone(offset)).replace(tzinfo=None).isoformat()
 
 
 def _respelled(device_type: str) -> str:
