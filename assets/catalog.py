@@ -10,6 +10,7 @@ from typing import Any
 import assets
 from assets.calculation import built_in, built_in_names, calculation
 from assets.declarations import Declarations
+from assets.side_input import reference
 from assets.table import Table
 from resources.errors import ConfigurationError
 
@@ -62,6 +63,22 @@ def _in_order(tables: Mapping[str, Table]) -> dict[str, Table]:
     return {name: tables[name] for name in TopologicalSorter(graph).static_order()}
 
 
+def _add_references(tables: dict[str, Table], declared: Sequence[Declarations]) -> None:
+    """Adds the tables of ``[[reference]]``; a built-in one that is filled by it is there already.
+
+    Raises:
+        ConfigurationError: a declaration has a mistake, or a name stands twice.
+    """
+    named: set[str] = set()
+    for each in declared:
+        for definition in each.references:
+            made = reference(definition, tables, each.source)
+            if made.identifier in named:
+                raise ConfigurationError(f"{each.source}: reference {made.name!r} stands twice; choose another name")
+            named.add(made.identifier)
+            tables[made.identifier] = made
+
+
 def load_tables(
     calculations: Sequence[Mapping[str, Any]] = (),
     source: str = "secchi.toml",
@@ -80,7 +97,9 @@ def load_tables(
     """
     shipped = {table.identifier: table for table in map(built_in, built_in_names())}
     tables = declared_tables(list(_modules()), shipped)
-    for each in (Declarations(source, tuple(calculations)), *declared):
+    every = (Declarations(source, tuple(calculations)), *declared)
+    _add_references(tables, every)
+    for each in every:
         for definition in each.calculations:
             made = calculation(definition, tables, each.source)
             if made.identifier in tables:

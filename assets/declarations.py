@@ -12,7 +12,9 @@ class Declarations:
     Attributes:
         source: the file; it starts the messages about them.
         calculations: its ``[[calculation]]`` tables.
+        references: what its ``[[reference]]`` tables say of the tables they make.
     """
 
     source: str
     calculations: tuple[Mapping[str, Any], ...] = ()
+    references: tuple[Mapping[str, Any], ...] = ()

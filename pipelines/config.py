@@ -15,6 +15,7 @@ from pipelines.settings.fields import Model, Size
 from pipelines.settings.labels import LabelFile
 from pipelines.settings.ml import ModelConfig
 from pipelines.settings.mqtt import MqttBroker
+from pipelines.settings.reference import ReferenceConfig
 from pipelines.settings.snmp import SnmpConfig
 from pipelines.settings.snmp_targets import with_target_files
 from pipelines.settings.snmp_traps import SnmpTraps
@@ -90,6 +91,7 @@ class Config(Model):
     mqtt: list[MqttBroker] = []
     decode: list[DecodeConfig] = []
     fault_labels: list[LabelFile] = []
+    reference: list[ReferenceConfig] = []
     snmp: SnmpConfig = SnmpConfig()
     snmp_traps: SnmpTraps | None = None
     time: TimeConfig = TimeConfig()
@@ -149,7 +151,12 @@ class Config(Model):
     @property
     def declared(self) -> tuple[Declarations, ...]:
         """What secchi.toml and the files that it includes declare."""
-        return self._declared or (Declarations(self.source, tuple(self.calculation)),)
+        return self._declared or (self._own,)
+
+    @property
+    def _own(self) -> Declarations:
+        references = tuple(each.declaration for each in self.reference)
+        return Declarations(self.source, tuple(self.calculation), references)
 
     @property
     def landing_path(self) -> Path:
@@ -170,7 +177,7 @@ def parse_config(document: dict[str, Any], source: str = "secchi.toml", folder: 
     except ValidationError as error:
         raise ConfigurationError(f"{source}: {first_mistake(error)}") from error
     config._source = source
-    config._declared = (Declarations(source, tuple(config.calculation)),)
+    config._declared = (config._own,)
     return config
 
 

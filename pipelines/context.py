@@ -38,7 +38,10 @@ class Context:
 
 @dataclass
 class TableResult:
-    """What one micro-batch did to one table."""
+    """What one micro-batch did to one table.
+
+    ``has_looked``: its side input was looked at; ``problem``: why it could not be used, so that the last version stays.
+    """
 
     table: str
     batch_id: int = 0
@@ -49,6 +52,8 @@ class TableResult:
     bytes: int = 0
     lag_seconds: float | None = None
     has_more: bool = False
+    has_looked: bool = False
+    problem: str | None = None
     error: str | None = None
 
     @property

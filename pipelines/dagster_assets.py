@@ -129,7 +129,12 @@ def micro_batch_assets(config: Config, tables: Mapping[str, Table]) -> dg.Assets
 
 
 def _contract_spec(table: Table) -> dg.AssetCheckSpec:
-    if table.layer == "bronze":
+    if table.layer == "reference":
+        text = (
+            "The side input can be read, has the declared columns and types, and each key once. If not, the reason "
+            "stands here and the last good version goes on serving."
+        )
+    elif table.layer == "bronze":
         text = "Every landing segment is whole and is the one that was committed; another is quarantined as it is."
     else:
         rules = "\n".join(f"- {line}" for line in contract_description(table))

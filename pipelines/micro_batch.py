@@ -17,6 +17,7 @@ from pipelines.bronze_step import run_bronze
 from pipelines.context import Context, TableResult
 from pipelines.gold_plan import DEFINITION, due_windows
 from pipelines.gold_step import run_gold
+from pipelines.reference_refresh import is_due
 from pipelines.reference_step import run_reference
 from pipelines.silver_rebuild import is_rebuilding, run_silver_and_rebuild
 from resources.errors import CommitConflictError, SchemaMismatchError, SecchiError
@@ -142,6 +143,8 @@ def is_behind(context: Context) -> str | None:
     heads = {t.identifier: context.lakehouse.head(t.stored) for t in streaming_tables(context)}
     for table in streaming_tables(context):
         marker = heads[table.identifier].markers.get(table.identifier, {})
+        if table.layer == "reference" and is_due(context, table):
+            return f"the side input of {table.identifier} is due"
         for source in table.inputs:
             if marker.get(source.identifier, 0) < heads[source.identifier].batch_id:
                 return f"{table.identifier} is behind {source.identifier}"

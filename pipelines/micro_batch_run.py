@@ -80,6 +80,7 @@ class Report:
     errors: dict[str, str] = field(default_factory=dict)
     _tallies: dict[str, _Tally] = field(default_factory=dict)
     _quarantined: dict[str, dict[str, int]] = field(default_factory=dict)
+    _problems: dict[str, str | None] = field(default_factory=dict)
 
     def add(self, results: list["TableResult"]) -> None:
         """Takes the results of one micro-batch in; a table that succeeds after it failed is no longer an error."""
@@ -88,6 +89,8 @@ class Report:
                 self.errors[result.table] = result.error
                 continue
             self.errors.pop(result.table, None)
+            if result.has_looked:
+                self._problems[result.table] = result.problem
             if result.did_work:
                 self._tallies.setdefault(result.table, _Tally()).add(result)
 
@@ -128,6 +131,8 @@ class Report:
         return metadata
 
     def _check(self, table: "Table") -> dg.AssetCheckEvaluation:
+        if table.layer == "reference":
+            return self._side_input_check(table)
         reasons = self._quarantined.get(table.identifier, {})
         broken = {reason: count for reason, count in reasons.items() if reason in CONTRACT_REASONS}
         metadata: dict[str, Any] = {"violations": sum(broken.values()), "quarantined": sum(reasons.values())}
@@ -140,6 +145,22 @@ class Report:
             metadata=metadata,
             severity=dg.AssetCheckSeverity.WARN,
             description=f"{sum(broken.values())} rows broke the contract and are in quarantine" if broken else None,
+        )
+
+    def _side_input_check(self, table: "Table") -> dg.AssetCheckEvaluation:
+        """Whether the source could be used when it was last looked at, in this run or before."""
+        from pipelines.reference_refresh import marker_of, problem_in, version_in
+
+        marker = marker_of(self.context, table)
+        problem = self._problems.get(table.identifier, problem_in(marker))
+        told = f"{problem}; version {version_in(marker)} goes on serving" if problem else None
+        return dg.AssetCheckEvaluation(
+            asset_key(table.identifier),
+            CONTRACT,
+            passed=problem is None,
+            metadata={"version": version_in(marker), **({"problem": problem} if problem else {})},
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=told,
         )
 
     def _example(self, table: "Table", reasons: list[str]) -> str:
@@ -161,8 +182,10 @@ def asset_key(identifier: str) -> dg.AssetKey:
 
 
 def has_contract(table: "Table") -> bool:
-    """Whether the ``contract`` check speaks of the table; the rows of reference tables ship with the product."""
-    return table.layer != "reference"
+    """Whether the ``contract`` check speaks of the table; other reference rows ship with the product."""
+    from assets.side_input import Versions
+
+    return table.layer != "reference" or isinstance(table.function, Versions)
 
 
 def carry(

@@ -8,6 +8,7 @@ import polars as pl
 
 from assets.table import Table
 from pipelines.context import Context, TableResult
+from pipelines.reference_refresh import is_versioned, read_versions, run_refresh
 from resources.errors import SourceUnavailableError
 from resources.lakehouse import Commit
 
@@ -16,7 +17,9 @@ _LOADED_AT, _MODULE = "loaded_at", "mib_module"
 
 
 def run_reference(context: Context, table: Table) -> TableResult:
-    """Replaces the built-in rows by what the table's function returns, if that differs."""
+    """Replaces the built-in rows by what the table's function returns, if that differs; a side input is refreshed."""
+    if is_versioned(table):
+        return run_refresh(context, table)
     result = TableResult(table.identifier)
     if table.function is None:
         return result
@@ -94,6 +97,8 @@ def read_reference(context: Context, table: Table) -> pl.DataFrame:
 
     A run of a few chosen tables may leave the reference tables out, and names would stay unresolved for ever.
     """
+    if is_versioned(table):
+        return read_versions(context, table)
     if _CONTENT not in context.lakehouse.head(table.stored).markers.get(table.identifier, {}):
         run_reference(context, table)
     return context.lakehouse.read(table.stored)

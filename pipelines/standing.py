@@ -17,6 +17,7 @@ from pipelines.context import Context
 from pipelines.gold_plan import due_windows
 from pipelines.micro_batch import streaming_tables
 from pipelines.printing import counted
+from pipelines.reference_refresh import problem_in
 from resources.duckdb import stored_tables
 from resources.lakehouse import Head
 from resources.landing import sealed_segments
@@ -84,6 +85,8 @@ def backlog(context: Context) -> dict[str, str | None]:
 
 def _backlog(context: Context, table: Table, heads: dict[str, Head]) -> str | None:
     marker = heads.get(table.identifier, Head()).markers.get(table.identifier, {})
+    if table.layer == "reference":
+        return problem_in(marker)
     if table.layer == "bronze":
         segments = sealed_segments(context.landing, table.name)
         waiting = sum(segment.sequence > marker.get(segment.stream, 0) for segment in segments)

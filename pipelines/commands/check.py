@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from resources.durations import spelled
+
 if TYPE_CHECKING:
     from pipelines.cli import Settings
     from pipelines.config import Config
@@ -29,7 +31,7 @@ def command(settings: "Settings") -> None:
     check_secrets(config)
     print_rows(
         ("protocol", "from", "what", "how", "credentials"),
-        [*_brokers(config), *_targets(config), *_traps(config)],
+        [*_brokers(config), *_targets(config), *_traps(config), *_references(config)],
         "table",
     )
     if not config.has_sources:
@@ -93,6 +95,19 @@ def _traps(config: "Config") -> list[tuple[str, ...]]:
         return []
     sources = ", ".join(map(str, traps.allow)) or "anyone"
     return [("snmp traps", sources, f"{traps.host}:{traps.port}", "v1, v2c, v3", ", ".join(traps.users) or "no users")]
+
+
+def _references(config: "Config") -> list[tuple[str, ...]]:
+    return [
+        (
+            "reference",
+            str(each.file),
+            f"reference.{each.name}",
+            f"{each.file_format}, when it changes" + (f" and every {spelled(each.every)}" if each.every else ""),
+            "",
+        )
+        for each in config.reference
+    ]
 
 
 def _secured(broker: "MqttBroker") -> str:
