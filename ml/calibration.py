@@ -5,9 +5,10 @@ The tail of a series' normal scores is taken to fall off exponentially (the Gumb
 return period in windows: one scale for all series, on which a false-alarm rate can be stated.
 """
 
+import numpy as np
 import polars as pl
 
-from ml.quantities import SERIES
+from ml.quantities import SERIES, Floats
 
 TAIL_SHARE = 0.1
 """Share of the normal scores that the tail is fitted to."""
@@ -56,8 +57,10 @@ def threshold(false_alarm_rate: pl.Expr) -> pl.Expr:
     return pl.max_horizontal(pl.min_horizontal(far, "excess_ceiling"), "excess_floor")
 
 
-def return_period() -> pl.Expr:
-    """In how many normal windows a score as high as this is expected once."""
-    return (
-        ((pl.col("score") - pl.col("excess_start")) / pl.col("excess_scale")).clip(-50, 50).exp() / TAIL_SHARE
-    ).clip(1)
+def return_period(scores: Floats, excess_start: Floats, excess_scale: Floats) -> Floats:
+    """In how many normal windows a score as high as this is expected once.
+
+    In numpy: polars divides by a constant column with its reciprocal, so the last bits would depend on the batch.
+    """
+    excess = np.clip((scores - excess_start) / excess_scale, -50, 50)
+    return np.asarray(np.maximum(np.exp(excess) / TAIL_SHARE, 1.0))

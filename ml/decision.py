@@ -151,12 +151,11 @@ def _frame(given: Verdicts, scores: Floats, limits: Floats, deviation: Floats, c
     numbers = {
         "score": scores,
         "threshold": limits,
+        "return_period_windows": return_period(scores, *(tail[n] for n in TAIL[:2])),
         "expected_low": middle - width,
         "expected_high": middle + width,
-        **tail,
         **dict(zip(FEATURE_COLUMNS, given.features.T, strict=True)),
     }
     added = pl.DataFrame({name: np.ascontiguousarray(values) for name, values in numbers.items()}, nan_to_null=True)
     side = pl.when(pl.Series(deviation) > 0).then(pl.lit("above")).when(pl.Series(deviation) < 0).then(pl.lit("below"))
-    period = pl.when(pl.col("excess_scale").is_not_null()).then(return_period()).alias("return_period_windows")
-    return given.windows.rows.hstack(added).with_columns(period, side.alias("direction")).drop(TAIL[:2])
+    return given.windows.rows.hstack(added).with_columns(side.alias("direction"))

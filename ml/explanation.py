@@ -33,6 +33,11 @@ def shares(features: Floats, score: Callable[[Floats], Floats]) -> Floats:
     return np.asarray((removed + added) / 2)
 
 
+def rounded(parts: Floats) -> Floats:
+    """What is stored of ``shares``."""
+    return np.round(parts, _DIGITS)
+
+
 def contributions(
     features: Floats, scores: Floats, at: npt.NDArray[np.bool_], score: Callable[[Floats], Floats]
 ) -> pl.DataFrame:
@@ -44,7 +49,7 @@ def contributions(
     if not len(rows):
         return empty
     parts = shares(features[rows], score)
-    table = pl.DataFrame({name: np.round(parts[:, i], _DIGITS) for i, name in enumerate(FEATURES)})
+    table = pl.DataFrame(rounded(parts), schema=FEATURES)
     told = table.select(
         row=pl.Series(rows),
         top_feature=pl.Series(np.array(FEATURES)[parts.argmax(axis=1)]),

@@ -81,7 +81,7 @@ def _traced(context: Context, table: Table, rows: pl.DataFrame, expected: int | 
         origins.append(_traced(context, bronze, _landed(context, bronze, rows), rows.select(_POSITION).n_unique()))
     elif rows.height:
         origins += [_traced(context, source, _read_by(context, table, source, rows)) for source in table.inputs]
-    return Traced(table, rows, _commits(context, table, rows), origins, expected)
+    return Traced(table, rows, commits(context, table, rows), origins, expected)
 
 
 def _landed(context: Context, bronze: Table, rows: pl.DataFrame) -> pl.DataFrame:
@@ -113,7 +113,7 @@ def _span(table: Table, row: Mapping[str, Any]) -> tuple[datetime, datetime]:
     return start - table.window.reach_ahead, start + table.window.size + table.window.reach_back
 
 
-def _commits(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+def commits(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     """What ops.batches says of the rows' commits; the newest ones, which are not there yet, from the table itself."""
     numbers = rows[BATCH_ID].unique().sort().to_list()
     recorded = context.lakehouse.read(

@@ -14,6 +14,7 @@ from assets.calculation import built_in
 from assets.table import MINUTE, Column, Table, Window, column, declare
 from ml.anomaly_model import judge, restore
 from ml.decision import EXPECTED
+from ml.identity import score_ids
 from ml.policy import HISTORY, Policy
 from ml.quantities import END, FEATURES, GROUP, KEY, REACH, SERIES, SPAN, START
 from resources.model_store import StoredModel
@@ -49,6 +50,12 @@ def _feature(name: str) -> Column:
 
 _MEAN = f"{_WINDOWS}.mean"
 _COLUMNS = (
+    column(
+        "score_id",
+        pl.String,
+        "Names this judgement: window start, series, and what was judged how; `secchi explain` takes it; "
+        "null in rows of before there was one",
+    ),
     column(
         "score",
         pl.Float64,
@@ -108,7 +115,8 @@ def _judge(
         training_tag=pl.when(by_model).then(pl.lit(model.training.tag if model else None, pl.String)),
         window_revision=pl.col("revision"),
     )
-    return told.select(*KEY, END, *names)
+    named = told.with_columns(score_ids(told, model.sha256 if model else ""))
+    return named.select(*KEY, END, *names)
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml.calibration import return_period, tails, threshold
+from ml.calibration import TAIL, return_period, tails, threshold
 
 
 def scores(false_alarm: float | None = None, **series: Sequence[float | None]) -> pl.DataFrame:
@@ -49,8 +49,8 @@ def test_few_scores_lean_on_the_tails_of_all() -> None:
 
 def test_return_period_is_one_over_the_rate_at_the_threshold() -> None:
     tail = tails(scores(a=normal(0))).with_columns(excess_ceiling=pl.lit(0.99))
-    at = tail.select(score=threshold(pl.lit(0.001))).hstack(tail)
-    assert at.select(return_period()).item() == pytest.approx(1000)
+    at = tail.select(threshold(pl.lit(0.001))).to_series().to_numpy()
+    assert return_period(at, *(tail[name].to_numpy() for name in TAIL[:2])).item() == pytest.approx(1000)
 
 
 def test_no_threshold_is_below_a_false_alarm() -> None:
@@ -61,3 +61,9 @@ def test_no_threshold_is_below_a_false_alarm() -> None:
 def test_windows_without_a_score_do_not_count() -> None:
     values = normal(0, 200)
     assert tails(scores(a=values)).equals(tails(scores(a=[*values, None, None])))
+
+
+def test_return_period_of_a_row_is_the_same_in_any_batch() -> None:
+    values, starts, scales = np.linspace(0, 1, 1000), np.full(1000, 0.4), np.full(1000, 0.05)
+    alone = [return_period(values[n : n + 1], starts[:1], scales[:1])[0] for n in range(1000)]
+    assert alone == return_period(values, starts, scales).tolist()
