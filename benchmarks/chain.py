@@ -62,18 +62,24 @@ def land(root: Path, source: Path, ready: Event, go: Event, told: "multiprocessi
         commit = GroupCommit(LandingStream(root, SOURCE, "bench", RECORD, limits))
         runner = asyncio.create_task(commit.run())
         told.put(time.monotonic())
-        for place in range(0, len(lines), READ_MESSAGES):
+        for place in range(0, len(topics), READ_MESSAGES):
             now = time.time_ns() // 1000
-            arrived = lines[place : place + READ_MESSAGES]
-            commit.put_all([("factory", topic, 1, False, payload, now, None) for topic, payload in arrived])
+            read = slice(place, place + READ_MESSAGES)
+            n = len(topics[read])
+            times = [now] * n
+            commit.put_all((["factory"] * n, topics[read], [1] * n, [False] * n, payloads[read], times, [None] * n))
             await asyncio.sleep(0)
             await commit.wait_writable()
         runner.cancel()
         await commit.aclose()
 
     before = peak_mib(resource.RUSAGE_SELF)
-    lines = [(t, p.encode()) for t, p in (line.rstrip("\n").split("\t", 1) for line in source.open())]
-    gc.freeze()  # the list is not the collector's
+    topics, payloads = [], []
+    for line in source.open():
+        topic, payload = line.rstrip("\n").split("\t", 1)
+        topics.append(topic)
+        payloads.append(payload.encode())
+    gc.freeze()  # the lists are not the collector's
     told.put(peak_mib(resource.RUSAGE_SELF) - before)
     ready.set()
     go.wait()

@@ -50,16 +50,16 @@ class TimedCommit(GroupCommit):
         super().__init__(stream)
         self.waited: list[tuple[float, int]] = []
 
-    def put_all(self, records: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
+    def put_all(self, columns: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
         """Adds records that were read together."""
-        came, count = time.monotonic(), len(records)
+        came, count = time.monotonic(), len(columns[0])
 
         def told() -> None:
             self.waited.append((time.monotonic() - came, count))
             if on_durable:
                 on_durable()
 
-        super().put_all(records, told)
+        super().put_all(columns, told)
 
     def p99_ms(self) -> float:
         """99 % of the records were durable within this time."""

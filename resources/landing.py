@@ -51,6 +51,12 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def record_batch(schema: pa.Schema, columns: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+    """Returns records that are given as columns of as many values each."""
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
 def _checksum(batch: pa.RecordBatch) -> bytes:
     return str(zlib.crc32(batch.serialize())).encode()
 
@@ -97,21 +103,17 @@ class LandingStream:
         return _stream_name(self.directory)
 
     def write(self, records: Sequence[Sequence[Any]]) -> None:
-        """Writes records (a value for each column of the schema) and fsyncs them; a failed write leaves no trace.
+        """Writes records (a value for each column of the schema), as ``write_batch`` does."""
+        if records:
+            self.write_batch(record_batch(self.schema, list(zip(*records, strict=True))))
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Writes records and fsyncs them; a failed write leaves no trace.
 
         Raises:
             LandingFullError: landing is at its cap or the disk is full.
             SourceUnavailableError: any other error of the disk.
         """
-        if not records:
-            return
-        self._check_capacity()
-        columns = zip(*records, strict=True)
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
-        self._append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
-
-    def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Writes and fsyncs one record batch, as ``write`` does."""
         self._check_capacity()
         self._append(batch)
 

@@ -216,7 +216,7 @@ class MqttConnection:
             SourceUnavailableError: the connection has ended, with the reason.
         """
         self._check_open()
-        if self._connack and self._early.messages:
+        if self._connack and self._early.topics:
             # They came together with the CONNACK.
             arrived, self._early = self._early, Arrived()
             return arrived
@@ -229,7 +229,7 @@ class MqttConnection:
         arrived, self._is_drained = self._client.receive()
         self.unacknowledged += arrived.owed
         self._peak = max(self._peak, self.unacknowledged)
-        if not arrived.messages:
+        if not arrived.topics:
             self._check_open()
         return arrived
 

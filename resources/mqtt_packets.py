@@ -6,9 +6,6 @@ many at a time; the others are handed on as they are.
 
 from dataclasses import dataclass, field
 
-Message = tuple[str, int, bool, bytes]
-"""Topic, QoS, RETAIN flag and payload of a PUBLISH as it was delivered."""
-
 _PUBLISH, _PUBREL = 3, 6
 _PUBACK, _PUBREC, _PUBCOMP = b"\x40\x02", b"\x50\x02", b"\x70\x02"
 _LENGTH_BYTES = 4  # of the remaining length (section 2.2.3)
@@ -23,12 +20,15 @@ class MalformedPacketError(ValueError):
 class Arrived:
     """The whole packets of one reading.
 
-    ``acknowledgements`` holds the PUBACK (QoS 1) and PUBREC (QoS 2) packets that ``messages`` ask for, to be sent once
-    they are durable; ``completions`` the PUBCOMP packets, which may be sent at once. ``others`` are first byte and
-    body of the rest.
+    The first four are the columns of the messages (PUBLISH) as they were delivered. ``acknowledgements`` holds the
+    PUBACK (QoS 1) and PUBREC (QoS 2) packets that the messages ask for, to be sent once they are durable;
+    ``completions`` the PUBCOMP packets, which may be sent at once. ``others`` are first byte and body of the rest.
     """
 
-    messages: list[Message] = field(default_factory=list)
+    topics: list[str] = field(default_factory=list)
+    qos: list[int] = field(default_factory=list)
+    retain: list[bool] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)
     acknowledgements: bytearray = field(default_factory=bytearray)
     completions: bytearray = field(default_factory=bytearray)
     others: list[tuple[int, bytes]] = field(default_factory=list)
@@ -70,7 +70,8 @@ class PacketReader:
 
     def _parse(self, buffer: bytes, arrived: Arrived) -> int:
         """Takes the packets from ``buffer``; returns where the first that is not whole begins."""
-        messages, acknowledgements, topics = arrived.messages, arrived.acknowledgements, self._topics
+        topics, levels, flags, payloads = arrived.topics, arrived.qos, arrived.retain, arrived.payloads
+        acknowledgements, known = arrived.acknowledgements, self._topics
         position, end = 0, len(buffer)
         self._wanted = 2
         while end - position >= 2:
@@ -90,7 +91,6 @@ class PacketReader:
             if first >> 4 == _PUBLISH:
                 body = start + 2 + (buffer[start] << 8 | buffer[start + 1])
                 name = buffer[start + 2 : body]
-                topic = topics.get(name) or self._topic(name)
                 qos = first >> 1 & 3
                 if qos:
                     if qos == 3:
@@ -102,7 +102,10 @@ class PacketReader:
                     body = _behind_properties(buffer, body)
                 if body > stop:
                     raise MalformedPacketError("a PUBLISH is shorter than its topic and properties")
-                messages.append((topic, qos, first & 1 == 1, buffer[body:stop]))
+                topics.append(known.get(name) or self._topic(name))
+                levels.append(qos)
+                flags.append(first & 1 == 1)
+                payloads.append(buffer[body:stop])
             elif first >> 4 == _PUBREL and length >= 2:
                 arrived.completions += _PUBCOMP + buffer[start : start + 2]
             else:

@@ -5,18 +5,21 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
 
 from resources.errors import SourceUnavailableError
-from resources.landing import LandingStream
+from resources.landing import LandingStream, record_batch
 
 logger = logging.getLogger(__name__)
 
 OnDurable = Callable[[], None]
 
 _GROUP_BYTES = 16 * 2**20
+# So many values become Arrow's at once, while they are in the processor's cache; of fewer each costs more.
+_BATCH_RECORDS, _BATCH_BYTES = 1000, 2**20
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
@@ -46,9 +49,11 @@ class GroupCommit:
         self._stream = stream
         self._interval, self._retry_interval = interval, retry_interval
         self._max_records, self._max_bytes = max_pending_records, max_pending_bytes
-        self._records: list[Sequence[Any]] = []
+        self._columns = self._no_values()
+        self._values_bytes = 0
+        self._batches: list[pa.RecordBatch] = []  # what came before the columns
+        self._batches_bytes = 0
         self._tellers: deque[tuple[int, OnDurable]] = deque()  # whom to call when so many are durable
-        self._pending_bytes = 0
         self._widest = next((i for i, column in enumerate(stream.schema) if pa.types.is_binary(column.type)), None)
         self._failure: SourceUnavailableError | None = None
         self._turn = asyncio.Lock()
@@ -61,6 +66,10 @@ class GroupCommit:
     def _pending(self) -> int:
         """Records that are not durable yet, those that are being written included."""
         return self.received - self.durable
+
+    @property
+    def _is_full(self) -> bool:
+        return self._pending >= self._max_records or self._values_bytes + self._batches_bytes >= self._max_bytes
 
     @property
     def is_writable(self) -> bool:
@@ -76,18 +85,24 @@ class GroupCommit:
 
         A caller that goes on while ``is_writable`` is false makes the process grow.
         """
-        self.put_all((record,), on_durable)
+        self.put_all([(value,) for value in record], on_durable)
 
-    def put_all(self, records: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
-        """Adds records that came together; ``on_durable`` is called once all of them are durable."""
-        self._records += records
-        self.received += len(records)
+    def put_all(self, columns: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
+        """Adds records that came together, as columns of as many values each.
+
+        ``on_durable`` is called once all of them are durable.
+        """
+        for pending, values in zip(self._columns, columns, strict=True):
+            pending += values
+        self.received += len(columns[0])
         if on_durable:
             self._tellers.append((self.received, on_durable))
         if (widest := self._widest) is not None:
-            self._pending_bytes += sum([len(record[widest]) for record in records])
+            self._values_bytes += sum(map(len, columns[widest]))
+        if len(self._columns[0]) >= _BATCH_RECORDS or self._values_bytes >= _BATCH_BYTES:
+            self._gather()
         self._arrived.set()
-        if self._pending_bytes >= self._max_bytes or self._pending >= self._max_records:
+        if self._is_full:
             self._writable.clear()
 
     def request_flush(self) -> None:
@@ -104,7 +119,7 @@ class GroupCommit:
         idle = max(self._interval, self._stream.limits.segment_seconds / 10)
         while True:
             await _wait(self._arrived, idle)
-            if self._records:
+            if self._pending:
                 await _wait(self._flush_requested, self._interval)
             self._arrived.clear()
             self._flush_requested.clear()
@@ -149,29 +164,30 @@ class GroupCommit:
 
     async def _commit(self) -> None:
         """Writes the first that are pending; what cannot be written stays before what came meanwhile."""
-        count, size = self._group()
-        if not self._records and not self._tellers:
-            return
-        records, self._records = self._records[:count], self._records[count:]
-        try:
-            await asyncio.to_thread(self._stream.write, records)
-        except BaseException:
-            self._records = records + self._records
-            raise
-        self._pending_bytes -= size
-        self.durable += len(records)
+        self._gather()
+        sizes = accumulate(batch.nbytes for batch in self._batches)
+        count = next((n for n, size in enumerate(sizes, start=1) if size >= _GROUP_BYTES), len(self._batches))
+        if group := self._batches[:count]:
+            await asyncio.to_thread(self._write, group)
+            del self._batches[:count]
+            self._batches_bytes -= sum(batch.nbytes for batch in group)
+            self.durable += sum(batch.num_rows for batch in group)
         while self._tellers and self._tellers[0][0] <= self.durable:
             self._tellers.popleft()[1]()
 
-    def _group(self) -> tuple[int, int]:
-        """How many records are written together, and their bytes: writing copies them several times in memory."""
-        if self._widest is None or self._pending_bytes <= _GROUP_BYTES:
-            return len(self._records), self._pending_bytes
-        count = size = 0
-        while size < _GROUP_BYTES:
-            size += len(self._records[count][self._widest])
-            count += 1
-        return count, size
+    def _write(self, group: list[pa.RecordBatch]) -> None:
+        self._stream.write_batch(pa.concat_batches(group))
+
+    def _gather(self) -> None:
+        """Makes one batch of the values that are not in one yet."""
+        if self._columns[0]:
+            batch = record_batch(self._stream.schema, self._columns)
+            self._columns, self._values_bytes = self._no_values(), 0
+            self._batches.append(batch)
+            self._batches_bytes += batch.nbytes
+
+    def _no_values(self) -> list[list[Any]]:
+        return [[] for _ in self._stream.schema]
 
     def _note_failure(self, failure: SourceUnavailableError | None) -> None:
         if failure and type(failure) is not type(self._failure):
@@ -182,8 +198,7 @@ class GroupCommit:
         self._note_writable()
 
     def _note_writable(self) -> None:
-        is_full = self._pending >= self._max_records or self._pending_bytes >= self._max_bytes
-        if is_full or self._failure:
+        if self._is_full or self._failure:
             self._writable.clear()
         else:
             self._writable.set()

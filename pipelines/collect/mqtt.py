@@ -4,7 +4,9 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Sequence
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -132,17 +134,17 @@ class MqttCollector:
             self._quiet = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._landing.request_flush)
 
     def _land(self, connection: MqttConnection, arrived: Arrived) -> None:
-        if not arrived.messages:
+        if not arrived.topics:
             return
-        received_at, broker, parts = time.time_ns() // 1000, self._config.name, self._parts
-        records = [
-            (broker, topic, qos, retain, payload, received_at, parts.of(topic))
-            for topic, qos, retain, payload in arrived.messages
-            if not is_broker_state(topic)
-        ]
-        self._received += len(records)
-        settle = partial(self._settle, connection, arrived.acknowledgements, len(records))
-        self._landing.put_all(records, settle)
+        messages: Sequence[list[Any]] = (arrived.topics, arrived.qos, arrived.retain, arrived.payloads)
+        if any(map(is_broker_state, set(arrived.topics))):
+            is_kept = [not is_broker_state(topic) for topic in arrived.topics]
+            messages = [list(compress(column, is_kept)) for column in messages]
+        topics, count = messages[0], len(messages[0])
+        self._received += count
+        times = [time.time_ns() // 1000] * count
+        columns = ([self._config.name] * count, *messages, times, list(map(self._parts.of, topics)))
+        self._landing.put_all(columns, partial(self._settle, connection, arrived.acknowledgements, count))
 
     def _settle(self, connection: MqttConnection, acknowledgements: bytearray, count: int) -> None:
         self._durable += count

@@ -173,7 +173,8 @@ class Poller:
             for answer in answers
             for oid, wire_type, value, request_id, received_at_us in answer.varbinds
         ]
-        self.landings.varbinds.put_all(records)
+        if records:
+            self.landings.varbinds.put_all(list(zip(*records, strict=True)))
         varbinds = len(records)
         self.status.varbinds += varbinds
         cost = (self.status.last_seconds, traffic.pdus, traffic.retries, traffic.timeouts, varbinds, self._missed)

@@ -158,20 +158,20 @@ def test_while_landing_is_full_nobody_is_told_and_nothing_is_dropped(
 
 
 def test_what_comes_during_a_commit_that_fails_stays_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = LandingStream.write, 0
+    real, calls = LandingStream.write_batch, 0
 
-    def write(stream: LandingStream, records: Any) -> None:
+    def write(stream: LandingStream, batch: pa.RecordBatch) -> None:
         nonlocal calls
         calls += 1
         time.sleep(0.005)
         if calls % 3:
             raise SourceUnavailableError(f"write {calls} fails")
-        real(stream, records)
+        real(stream, batch)
 
     async def scenario() -> None:
         landing = GroupCommit(make_stream(tmp_path), 0.001, retry_interval=0.001)
         told: list[int] = []
-        monkeypatch.setattr(LandingStream, "write", write)
+        monkeypatch.setattr(LandingStream, "write_batch", write)
         async with running(landing):
             for number in range(300):
                 landing.put((number, b"x"), partial(told.append, number))

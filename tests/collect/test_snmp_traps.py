@@ -94,7 +94,7 @@ def test_an_inform_is_not_answered_before_it_is_durable(tmp_path: Path, monkeypa
                 def full(_: Any) -> None:
                     raise LandingFullError("landing is full")
 
-                patch.setattr(there.landing._stream, "write", full)
+                patch.setattr(there.landing._stream, "write_batch", full)
                 sent = await there.send("snmpinform", COMMUNITY, *LINK)
                 assert sent.returncode == 1 and "Timeout" in sent.stderr
                 assert there.counters["answered"] == there.landing.durable == 0

@@ -21,7 +21,7 @@ POINTS = {
     "after receive": ("pipelines.collect.group_commit:GroupCommit", "put_all"),
     "inside write": ("os", "write"),
     "before fsync": ("os", "fdatasync"),
-    "after fsync": (_STREAM, "write"),
+    "after fsync": (_STREAM, "write_batch"),
     "before acknowledgement": (_CONNECTION, "_send_acknowledgements"),
     "after acknowledgement": (_CONNECTION, "_send_acknowledgements"),
     "before seal": (_STREAM, "seal"),
