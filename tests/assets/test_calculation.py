@@ -244,7 +244,7 @@ def _bits(windows: pl.DataFrame) -> pl.DataFrame:
     return windows.with_columns(pl.Series(n, windows[n].fill_null(1e-300).to_numpy().view("int64")) for n in floats)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(1, 40), st.data())
 def test_same_rows_give_the_same_bits_in_any_order_and_company(
     seed: int, groups: int, each: int, data: st.DataObject

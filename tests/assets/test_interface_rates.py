@@ -185,7 +185,7 @@ times = st.lists(st.integers(0, 1800), min_size=2, max_size=40, unique=True).map
 
 
 @given(times, st.data())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_octets_of_a_steady_counter_are_all_accounted_for(seconds: list[int], data: st.DataObject) -> None:
     grown = data.draw(st.lists(st.integers(0, 10**9), min_size=len(seconds), max_size=len(seconds)))
     start = data.draw(st.integers(0, 2**64 - 1))
@@ -229,7 +229,7 @@ any_samples = st.lists(
 
 
 @given(any_samples, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_minute_computed_alone_equals_a_computation_of_all(samples: list[Sample], random: Random) -> None:
     whole = frame(samples)
     window = interface_rates_1m.window

@@ -105,7 +105,7 @@ events_strategy = st.lists(
 
 @pytest.mark.parametrize("match", ["latest", "next", "latest_both", "nearest", "all"])
 @given(events_strategy)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pairs_equal_the_reference(match: str, keys: list[tuple[str, str, int]]) -> None:
     events = [(axis, quantity, at, float(at % 7 + 1)) for axis, quantity, at in keys]
     function = calculation(definition(match), TABLES, "secchi.toml").function

@@ -214,7 +214,7 @@ def _bits(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort(_ORDER).with_columns(pl.Series("value", rows.sort(_ORDER)["value"].to_numpy().view("int64")))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32))
 def test_fast_path_gives_what_the_exact_path_gives(seed: int) -> None:
     random = Random(seed)

@@ -125,7 +125,7 @@ def _bits(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.Series(n, rows[n].fill_null(1e-300).to_numpy().view("int64")) for n in floats)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32))
 def test_fast_path_gives_what_the_exact_path_gives(seed: int) -> None:
     messages = _messages(payloads(seed, 400))

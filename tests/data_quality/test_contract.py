@@ -207,7 +207,7 @@ VALUES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(VALUES, max_size=8))
 def test_each_row_is_judged_as_if_alone(values: list[dict[str, Any]]) -> None:
     frame = rows(*values).with_row_index("number")

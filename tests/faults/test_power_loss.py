@@ -107,7 +107,7 @@ steps = st.lists(st.one_of(st.just(SEAL), st.integers(1, 40)), min_size=1, max_s
 
 
 @given(steps, st.floats(0, 1), st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_acknowledged_record_is_recovered(steps: list[int], moment: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "rehearsal").mkdir()

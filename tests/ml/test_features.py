@@ -168,7 +168,7 @@ def test_coarse_sensor_is_judged_by_its_steps() -> None:
 VALUES = st.one_of(st.none(), st.floats(-1e6, 1e6), st.sampled_from([float("nan"), float("inf")]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 20), VALUES, VALUES), max_size=12, unique_by=lambda w: w[0]), st.randoms())
 def test_no_window_is_lost_and_order_does_not_matter(usual: pl.DataFrame, values: Any, random: Any) -> None:
     windows = [window(minute, mean=mean, stddev=spread) for minute, mean, spread in values]

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assets.table import Table, column, declare
@@ -125,7 +125,6 @@ def one_by_one(rows: list[Row]) -> tuple[list[int], int, list[int]]:
 
 
 @given(rows_of, st.lists(st.integers(0, 30), max_size=4), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_any_batching_equals_one_by_one(rows: list[Row], cuts: list[int], random: Any) -> None:
     """Batches in order, rows of a batch in any order; what was fresh is stored for the next."""
     kept, duplicates, conflicts = NOTHING, 0, list[int]()

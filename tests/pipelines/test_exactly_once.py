@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import MicroBatchConfig
@@ -38,7 +38,7 @@ def as_readings(batch: list[tuple[int, int]]) -> list[Reading]:
 
 
 @given(arrivals)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10)
 def test_any_arrival_equals_one_shot(batches: list[list[tuple[int, int]]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="secchi-test-"))
     try:

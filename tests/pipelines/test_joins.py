@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.assets.test_joining import Event, definition, frame, pairs_of, reference
@@ -19,7 +19,7 @@ events = st.tuples(st.sampled_from("XY"), st.sampled_from(["torque", "speed"]), 
 
 @pytest.mark.parametrize("match", ["latest_both", "nearest", "all"])
 @given(st.lists(events, max_size=50, unique=True), st.lists(st.integers(1, 20), min_size=1, max_size=5))
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5)
 def test_any_arrival_equals_the_reference(match: str, keys: list[tuple[str, str, int]], sizes: list[int]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="secchi-test-"))
     try:

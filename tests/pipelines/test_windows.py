@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -108,7 +108,7 @@ def carried(folder: Path, kind: str, batches: list[list[Row]], crashed: list[tup
 @given(arrivals, crashes)
 @example([[(0, n * 10) for n in range(0, 20, 2)], [(0, n * 10) for n in range(1, 20, 2)]], [])
 @example([[(0, 0), (0, 30)], [(0, 60)], [(0, 10), (0, 20)], [(0, 40), (0, 50), (0, 70)]], [(1, True)])
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 def test_any_arrival_equals_the_reference(
     kind: str, batches: list[list[tuple[int, int]]], crashed: list[tuple[int, bool]]
 ) -> None:

@@ -190,7 +190,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lakehouse, pl.DataF
 
 
 @given(spans, values_of, st.sampled_from(["at", "value", "batch_id"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pruning_hides_no_row(
     known: tuple[Lakehouse, pl.DataFrame], spans: list[tuple[int, int]], values: list[int], column: str
 ) -> None:

@@ -72,7 +72,7 @@ def recover(data: bytes) -> list[Record]:
         return landed(Path(folder))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(written=batches, data=st.data())
 def test_a_torn_tail_is_cut_at_the_last_whole_batch(written: list[list[Record]], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def test_a_torn_tail_is_cut_at_the_last_whole_batch(written: list[list[Record]],
     assert recover(content[:cut]) == whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(written=batches, tail=st.binary(max_size=400) | st.integers(1, 5000).map(bytes))
 def test_a_garbage_tail_is_cut(written: list[list[Record]], tail: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +90,7 @@ def test_a_garbage_tail_is_cut(written: list[list[Record]], tail: bytes) -> None
     assert recover(content + tail) == [record for batch in written for record in batch]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(written=batches, data=st.data())
 def test_a_damaged_batch_is_never_taken_for_data(written: list[list[Record]], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

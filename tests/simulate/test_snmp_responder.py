@@ -169,7 +169,7 @@ def test_other_requests_versions_and_communities_are_not_answered() -> None:
     assert answer(mib, good + b"\x00", 0.0) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_datagram_breaks_the_agent(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(sorted(REQUESTS)))
