@@ -66,13 +66,15 @@ def windows(count: int, seed: int = 0) -> pl.DataFrame:
     )
 
 
-def commit_windows(context: Context, rows: pl.DataFrame) -> None:
+def commit_windows(context: Context, rows: pl.DataFrame, part: int = 1) -> None:
     """Puts the windows into their table, one batch a part."""
     table = context.tables[WINDOWS]
     missing = [pl.lit(None, dtype).alias(n) for n, dtype in table.schema.items() if n not in rows.columns]
     head = context.lakehouse.head(table.stored)
     files = context.lakehouse.write(table.stored, rows.with_columns(missing), head.batch_id + 1)
-    context.lakehouse.commit_once(Commit(table.stored, "bench", {}, {"part": 1}, head.batch_id + 1, files))
+    context.lakehouse.commit_once(
+        Commit(table.stored, "bench", head.markers.get("bench", {}), {"part": part}, head.batch_id + 1, files)
+    )
 
 
 def train_apart(folder: Path, count: int, answer: "multiprocessing.Queue[tuple[float, float]]") -> None:

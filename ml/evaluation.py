@@ -1,15 +1,19 @@
 """How good a model is: what it calls anomalies in normal windows, and what it finds of faults."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import polars as pl
 
 from ml.anomaly_model import Model, judge
 from ml.policy import Policy
-from ml.quantities import KEY, SERIES, START
+from ml.quantities import END, GROUP, KEY, SERIES, START
 
 STEP = 8.0
 """Injected faults move the readings by this many standard deviations of the recent means."""
+
+AFTER = 2
+"""An alarm counts for a fault that ended at most this many windows before: a silence shows when it is over."""
 
 _STEP_WINDOWS = 5
 _NOISE = 0.02
@@ -52,3 +56,37 @@ def is_not_worse(challenger: Trial, champion: Trial, false_alarm_rate: float) ->
     finds = challenger.found >= champion.found - _NOISE
     is_quiet = challenger.false_alarms <= max(champion.false_alarms, _TIMES_RATE * false_alarm_rate)
     return finds and is_quiet
+
+
+def met(windows: pl.DataFrame, spans: pl.DataFrame, after: timedelta = timedelta(0)) -> pl.DataFrame:
+    """Which spans each window meets, or begins within ``after`` of their end: ``row, span`` (positions in both).
+
+    Args:
+        windows: columns of the key and ``window_end``.
+        spans: ``site_id, device_id, sensor_id`` (null for all of the device), ``from_at, to_at``.
+        after: how much later a window may begin.
+    """
+    numbered = windows.select(*GROUP, "sensor_id", START, END).with_row_index("row")
+    told = spans.select(*GROUP, "sensor_id", "from_at", "to_at").with_row_index("span")
+    joined = numbered.join(told, on=list(GROUP), suffix="_told")
+    is_met = (pl.col(START) < pl.col("to_at") + after) & (pl.col(END) > pl.col("from_at"))
+    is_sensor = pl.col("sensor_id_told").is_null() | (pl.col("sensor_id_told") == pl.col("sensor_id"))
+    return joined.filter(is_met & is_sensor).select("row", "span")
+
+
+def faults_found(judged: pl.DataFrame, faults: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+    """Which windows meet a fault, and which faults have an anomaly.
+
+    Args:
+        judged: columns of the key, ``window_end`` and ``is_anomaly``.
+        faults: spans as ``met`` takes them.
+
+    Returns:
+        A flag for each row of ``judged`` and one for each of ``faults``.
+    """
+    size = judged[END][0] - judged[START][0] if judged.height else timedelta(0)
+    pairs = met(judged, faults, AFTER * size)
+    is_met = pl.int_range(judged.height, dtype=pl.UInt32, eager=True).is_in(pairs["row"].unique().implode())
+    anomalies = pairs.filter(judged["is_anomaly"].gather(pairs["row"]))
+    is_found = pl.int_range(faults.height, dtype=pl.UInt32, eager=True).is_in(anomalies["span"].unique().implode())
+    return is_met, is_found

@@ -7,7 +7,8 @@ import polars as pl
 
 from assets.reference.fault_labels import fault_labels
 from assets.reference.labels import labels
-from ml.quantities import END, GROUP, START
+from ml.evaluation import met
+from ml.quantities import GROUP
 from pipelines.context import Context
 from resources.errors import CommitConflictError
 from resources.lakehouse import Commit
@@ -55,16 +56,20 @@ def add_label(
 
 
 def known_labels(context: Context) -> pl.DataFrame:
-    """Every label: ``kind, site_id, device_id, sensor_id, from_at, to_at``; known faults are confirmed."""
-    columns = ["kind", *GROUP, "sensor_id", "from_at", "to_at"]
-    found = [pl.DataFrame(schema={name: labels.schema[name] for name in columns})]
+    """Every label: ``kind, site_id, device_id, sensor_id, from_at, to_at``; known faults are confirmed.
+
+    ``known_at`` is when it was said; a known fault is taken to be known when it is over.
+    """
+    columns = ["kind", *GROUP, "sensor_id", "from_at", "to_at", "known_at"]
+    schema = {**labels.schema, "known_at": labels.schema["labelled_at"]}
+    found = [pl.DataFrame(schema={name: schema[name] for name in columns})]
     if context.lakehouse.exists(labels.stored):
         context.lakehouse.table(labels.stored, refresh=True)
-        found.append(context.lakehouse.read(labels.stored, columns=columns))
+        found.append(context.lakehouse.read(labels.stored).rename({"labelled_at": "known_at"}).select(columns))
     if context.lakehouse.exists(fault_labels.stored):
         context.lakehouse.table(fault_labels.stored, refresh=True)
         faults = context.lakehouse.read(fault_labels.stored)
-        names = {"from_at": "started_at", "to_at": "ended_at"}
+        names = {"from_at": "started_at", "to_at": "ended_at", "known_at": "ended_at"}
         confirmed = faults.select(*GROUP, **names, kind=pl.lit("confirmed"), sensor_id=pl.lit(None, pl.Int64))
         found.append(confirmed.select(columns))
     return pl.concat(found)
@@ -72,10 +77,5 @@ def known_labels(context: Context) -> pl.DataFrame:
 
 def is_labelled(windows: pl.DataFrame, spans: pl.DataFrame, *kinds: str) -> pl.Series:
     """Whether a label of one of these kinds meets each window."""
-    chosen = spans.filter(pl.col("kind").is_in(kinds))
-    numbered = windows.select(*GROUP, "sensor_id", START, END).with_row_index("_row")
-    joined = numbered.join(chosen, on=list(GROUP), how="inner", suffix="_told")
-    is_met = (pl.col(START) < pl.col("to_at")) & (pl.col(END) > pl.col("from_at"))
-    is_sensor = pl.col("sensor_id_told").is_null() | (pl.col("sensor_id_told") == pl.col("sensor_id"))
-    rows = joined.filter(is_met & is_sensor)["_row"].unique()
-    return numbered["_row"].is_in(rows.implode())
+    rows = met(windows, spans.filter(pl.col("kind").is_in(kinds)))["row"].unique()
+    return pl.int_range(windows.height, dtype=pl.UInt32, eager=True).is_in(rows.implode())

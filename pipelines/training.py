@@ -25,7 +25,7 @@ MODEL = "sensor_windows"
 """Name of the model in the store and in the declarations of the tables that use it."""
 
 MODEL_KEY = dg.AssetKey(["ml", "sensor_window_model"])
-_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+_FIRST, _FAR = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _TAG_ATTEMPTS = 8
 _TAG_PREFIX = "model-"
 
@@ -126,35 +126,18 @@ def train(context: "Context") -> TrainingReport:
         NotEnoughWindowsError: there are fewer than ``ml.min_windows``, or no series has enough of them.
     """
     from ml.anomaly_model import SHIPPED
-    from ml.anomaly_model import train as fit
-    from pipelines.labels import is_labelled, known_labels
+    from pipelines.labels import known_labels
     from pipelines.waiting import request_rebuild
     from resources.model_store import Training
 
     began, settings = time.monotonic(), context.config.ml
     table, trained_at = windows_table(context.tables), context.clock()
-    snapshot, windows = _newest_final(context, table)
-    if snapshot is None or windows.height < settings.min_windows:
-        raise NotEnoughWindowsError(
-            f"{table.identifier}: {windows.height} final windows; a model needs ml.min_windows = {settings.min_windows}"
-        )
-    spans = known_labels(context)
-    excluded = is_labelled(windows, spans, "confirmed", "maintenance")
-    false_alarms = is_labelled(windows, spans, "false_alarm")
+    snapshot, windows = newest_final(context, table)
+    model, excluded = fitted(context, table, windows, known_labels(context))
+    assert snapshot is not None
     parameters: dict[str, Any] = {"trees": settings.trees, "false_alarm_rate": settings.false_alarm_rate}
     if settings.detector != SHIPPED:
         parameters["detector"] = settings.detector
-    try:
-        model = fit(
-            windows,
-            trees=settings.trees,
-            seed=settings.seed,
-            excluded=excluded,
-            false_alarms=false_alarms,
-            name=settings.detector,
-        )
-    except ValueError as error:
-        raise NotEnoughWindowsError(f"{table.identifier}: {error}") from error
     champion, was_current = _champion(context), context.models.current(MODEL)
     is_promoted, trials = _promoted(context, model, champion, windows.filter(~excluded))
     tag = f"{_TAG_PREFIX}{trained_at:%Y%m%dT%H%M%SZ}"
@@ -180,6 +163,36 @@ def train(context: "Context") -> TrainingReport:
         is_promoted=is_promoted,
         trials=trials,
     )
+
+
+def fitted(context: "Context", table: Table, windows: pl.DataFrame, spans: pl.DataFrame) -> tuple["Model", pl.Series]:
+    """A model of the windows as ``[ml]`` asks for it, and which of them the labels leave out; stores nothing.
+
+    Raises:
+        NotEnoughWindowsError: there are fewer than ``ml.min_windows``, or no series has enough of them.
+    """
+    from ml.anomaly_model import train as fit
+    from pipelines.labels import is_labelled
+
+    settings = context.config.ml
+    if windows.height < settings.min_windows:
+        raise NotEnoughWindowsError(
+            f"{table.identifier}: {windows.height} final windows; a model needs ml.min_windows = {settings.min_windows}"
+        )
+    excluded = is_labelled(windows, spans, "confirmed", "maintenance")
+    false_alarms = is_labelled(windows, spans, "false_alarm")
+    try:
+        model = fit(
+            windows,
+            trees=settings.trees,
+            seed=settings.seed,
+            excluded=excluded,
+            false_alarms=false_alarms,
+            name=settings.detector,
+        )
+    except ValueError as error:
+        raise NotEnoughWindowsError(f"{table.identifier}: {error}") from error
+    return model, excluded
 
 
 def _promoted(
@@ -209,20 +222,20 @@ def _tag_of(model_id: str) -> str:
     return _TAG_PREFIX + model_id.partition("-")[0]
 
 
-def _newest_final(context: "Context", table: Table) -> tuple[int | None, pl.DataFrame]:
-    """The table's snapshot and its newest final windows, ``ml.max_windows`` at the most."""
+def newest_final(context: "Context", table: Table, before: datetime = _FAR) -> tuple[int | None, pl.DataFrame]:
+    """The table's snapshot and its newest final windows that start before a time, ``ml.max_windows`` at the most."""
     from resources.selection import Among, Ranges
 
     lakehouse, most, time_column = context.lakehouse, context.config.ml.max_windows, str(table.time)
     snapshot = lakehouse.table(table.stored, refresh=True).current_snapshot()
     if snapshot is None:
         return None, pl.DataFrame(schema=table.schema)
-    final = Among("is_final", [True])
-    starts = lakehouse.read(table.stored, final, columns=[time_column]).to_series()
+    where = (Among("is_final", [True]), Ranges(time_column, [(_FIRST, before)]))
+    starts = lakehouse.read(table.stored, *where, columns=[time_column]).to_series()
     if len(starts) <= most:
-        return snapshot.snapshot_id, lakehouse.read(table.stored, final)
-    newest = Ranges(time_column, [(starts.top_k(most).min(), _FAR)])
-    rows = lakehouse.read(table.stored, final, newest)
+        return snapshot.snapshot_id, lakehouse.read(table.stored, *where)
+    newest = Ranges(time_column, [(starts.top_k(most).min(), before)])
+    rows = lakehouse.read(table.stored, *where, newest)
     return snapshot.snapshot_id, rows.sort(time_column, *table.key, descending=True).head(most)
 
 

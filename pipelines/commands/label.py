@@ -8,7 +8,7 @@ import click
 if TYPE_CHECKING:
     from pipelines.cli import Settings
 
-_TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"])
+TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"])
 
 
 @click.command()
@@ -16,8 +16,8 @@ _TIME = click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%
 @click.option("--site", type=int, required=True, metavar="N", help="Site of the device.")
 @click.option("--device", type=int, required=True, metavar="N", help="Device.")
 @click.option("--sensor", type=int, metavar="N", help="One sensor; else all of the device.")
-@click.option("--from", "low", type=_TIME, required=True, metavar="TIME", help="Start, UTC: 2026-03-01T12:00.")
-@click.option("--to", "high", type=_TIME, required=True, metavar="TIME", help="End, UTC, exclusive.")
+@click.option("--from", "low", type=TIME, required=True, metavar="TIME", help="Start, UTC: 2026-03-01T12:00.")
+@click.option("--to", "high", type=TIME, required=True, metavar="TIME", help="End, UTC, exclusive.")
 @click.option("--note", default="", metavar="TEXT", help="What was found.")
 @click.pass_obj
 def command(
