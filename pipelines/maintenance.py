@@ -24,6 +24,7 @@ from pipelines.training import drop_old_models
 from resources.durable_io import local_path
 from resources.errors import CommitConflictError, SecchiError
 from resources.file_index import bounds
+from resources.row_order import sort_rows
 from resources.selection import BATCH_ID
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def compact(context: Context, table: Table) -> int:
         if len(chosen) < at_least:
             continue
         rows = context.lakehouse.read_files(table.stored, chosen).filter(~is_forgotten(context, table))
-        rows = rows.sort(table.stored.sort)
+        rows = sort_rows(rows, table.stored.sort)
         if context.lakehouse.rewrite(table.stored, chosen, context.lakehouse.write_sorted(table.stored, rows)):
             merged += len(chosen)
         context.lakehouse.table(table.stored, refresh=True)

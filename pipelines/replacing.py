@@ -8,6 +8,7 @@ from pyiceberg.manifest import DataFile
 from assets.table import Table
 from pipelines.context import Context
 from resources.lakehouse import FILE
+from resources.row_order import sort_rows
 from resources.selection import BATCH_ID
 
 
@@ -39,4 +40,4 @@ def replace_rows(
     rest = rest if forgotten is None else rest.filter(~forgotten)
     parts = (fresh.with_columns(pl.lit(batch_id, pl.Int64).alias(BATCH_ID)), rest)
     merged = pl.concat([p.select(pl.col(n).cast(t) for n, t in stored.schema.items()) for p in parts])
-    return context.lakehouse.write_sorted(stored, merged.sort(stored.sort)) if merged.height else [], replaced
+    return context.lakehouse.write_sorted(stored, sort_rows(merged, stored.sort)) if merged.height else [], replaced

@@ -40,6 +40,7 @@ from resources.errors import (
 from resources.file_index import FileIndex, bounds
 from resources.iceberg import ReplaceFiles, StagedTransaction, any_metadata_location, metadata_location, write_data_file
 from resources.recent_frames import RecentFrames
+from resources.row_order import sort_rows
 from resources.selection import BATCH_ID, Where, changes
 from resources.stored_table import Partition, StoredTable
 
@@ -265,7 +266,7 @@ class Lakehouse:
         frame = rows.with_columns(pl.lit(batch_id, pl.Int64).alias(BATCH_ID)).select(
             pl.col(name).cast(dtype) for name, dtype in stored.schema.items()
         )
-        return self.write_sorted(stored, frame.sort(stored.sort))
+        return self.write_sorted(stored, sort_rows(frame, stored.sort))
 
     def write_sorted(self, stored: StoredTable, rows: pl.DataFrame) -> list[DataFile]:
         """Writes rows as they stand (declared types and batch_id included), one file a partition."""
