@@ -126,9 +126,14 @@ def within(rows: pl.DataFrame, spans: pl.DataFrame, series: Sequence[str], time:
     """The rows whose series has a span that holds their time, in no particular order."""
     if rows.is_empty() or spans.is_empty():
         return rows.clear()
-    names = rows.columns
-    keys = spans.select(series).unique().with_row_index("_series")
-    left = rows.join(keys, on=list(series), how="inner", nulls_equal=True).sort(time)
-    right = spans.join(keys, on=list(series), how="inner", nulls_equal=True).select("_series", LOW, HIGH).sort(LOW)
-    found = left.join_asof(right, left_on=time, right_on=LOW, by="_series", check_sortedness=False, coalesce=False)
-    return found.filter(pl.col(HIGH) >= pl.col(time)).select(names)
+    # Only what tells series and times is moved about: the rows may be wide.
+    names, numbered = list(series), rows.select(*series, pl.col(time).alias("_at")).with_row_index("_row")
+    keys = spans.select(names).unique().with_row_index("_series")
+    if keys.height == spans.height:
+        found = numbered.join(spans.select(*names, LOW, HIGH), on=names, how="inner", nulls_equal=True)
+    else:
+        left = numbered.join(keys, on=names, how="inner", nulls_equal=True).sort("_at")
+        right = spans.join(keys, on=names, how="inner", nulls_equal=True).select("_series", LOW, HIGH).sort(LOW)
+        found = left.join_asof(right, left_on="_at", right_on=LOW, by="_series", check_sortedness=False, coalesce=False)
+    held = found.filter(pl.col("_at").is_between(LOW, HIGH))["_row"]
+    return rows if len(held) == rows.height else rows[held]
