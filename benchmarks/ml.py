@@ -1,7 +1,8 @@
 """make bench-ml: windows scored a second from gold to gold.anomaly_scores, training on as many, and the explanations.
 
 Windows of 1,000 simulated sensors (200 devices) are committed to gold.sensor_windows_1m. A model is trained on them in
-a process of its own; then the engine plans, reads, judges, checks and commits all their scores in micro-batches.
+a process of its own; then the engine plans, reads, judges, checks and commits all their scores in micro-batches. The
+model is loaded before, and scikit-learn with it, as in a run that is under way.
 """
 
 import argparse
@@ -117,6 +118,7 @@ def main() -> None:
         child.start()
         train_seconds, rss = answer.get()
         child.join()
+        context.models.latest(MODEL)
         began = time.monotonic()
         while run_gold(context, context.tables[SCORES]).did_work:
             pass

@@ -20,7 +20,7 @@ from ml.policy import Policy
 from ml.quantities import START
 
 TRAINING_ROWS = 400
-TREES = 200
+TREES = 100
 PLAIN_CONTAMINATION = 0.0005
 SENSORS = 8
 Flags = npt.NDArray[np.bool_]

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ from ml.calibration import tails
 from ml.decision import Verdicts, decide
 from ml.features import z_scores
 from ml.policy import Policy, assigned
-from ml.quantities import FEATURES, SERIES, Ordered, ordered
+from ml.quantities import FEATURES, SERIES, Ordered, by_devices, measured, ordered
 from resources.errors import ConfigurationError
 from resources.model_store import ModelRefusedError, StoredModel
 
@@ -24,6 +25,8 @@ SHIPPED = "ml.isolation_forest"
 _FOLDS = 4
 _OUTLIER = 30.0
 _MOST_CALIBRATED = 400_000
+_PART, _THREADS = 65_536, 2
+_WANTED = "_is_wanted"
 
 
 @dataclass(frozen=True)
@@ -160,15 +163,22 @@ def judge(
         The wanted windows in the order of ``ml.quantities.KEY`` with the columns of ``ml.decision.VERDICT`` and
         ``feature_*``. A series that the model does not know is judged by its own last windows (``method`` robust_z).
     """
-    rows = ordered(windows)
-    is_wanted = np.ones(windows.height, bool) if wanted is None else _is_wanted(rows, wanted)
+    marked = windows.with_columns((pl.lit(True) if wanted is None else _is_wanted(windows, wanted)).alias(_WANTED))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        # Devices do not look at each other. Parts of this size stay in the processor's caches.
+        parts = by_devices(marked, _PART)
+        return pl.concat(threads.map(lambda part: _judged(model, measured(part), policies), parts)).drop(_WANTED)
+
+
+def _judged(model: Model | None, rows: Ordered, policies: Sequence[Policy]) -> pl.DataFrame:
+    is_wanted = rows.rows[_WANTED].to_numpy()
     baselines = model.baselines if model else _nothing_known(rows)
     features, usual = z_scores(rows, baselines)
     chosen = assigned(rows.rows, policies)
     features[chosen.unwanted()] = np.nan
     score = _scorer(model)
     verdicts = decide(Verdicts(rows, features, usual, chosen, baselines, score), is_wanted)
-    return verdicts.filter(pl.Series(is_wanted))
+    return verdicts if is_wanted.all() else verdicts.filter(pl.Series(is_wanted))
 
 
 def _scorer(model: Model | None) -> Any:
@@ -178,12 +188,11 @@ def _scorer(model: Model | None) -> Any:
     return lambda features: module.score(state, features)
 
 
-def _is_wanted(rows: Ordered, wanted: pl.DataFrame) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    on = wanted.columns
-    marked = rows.rows.select(on).join(
-        wanted.unique().with_columns(_is=pl.lit(True)), on=on, how="left", nulls_equal=True, maintain_order="left"
-    )
-    return np.asarray(marked["_is"].fill_null(False).to_numpy())
+def _is_wanted(windows: pl.DataFrame, wanted: pl.DataFrame) -> pl.Series:
+    on, marked = wanted.columns, np.zeros(windows.height, bool)
+    found = windows.select(on).with_row_index("_row").join(wanted, on=on, how="semi", nulls_equal=True)
+    marked[found["_row"].to_numpy()] = True
+    return pl.Series(marked)
 
 
 def _nothing_known(rows: Ordered) -> pl.DataFrame:

@@ -72,16 +72,19 @@ def decide(given: Verdicts, is_wanted: _Flags) -> pl.DataFrame:
     is_anomaly = _persistent(given, np.flatnonzero(above), above)
     is_alarm = _fresh(given, np.flatnonzero(is_anomaly), is_anomaly)
     frame = _frame(given, scores, limits, deviation, cold)
-    method = np.where(by_itself, "robust_z", "model")
-    reason = np.where(~has_level, "missing_values", np.where(np.isnan(scores), "too_little_history", ""))
+    is_told, misses, is_cold = (pl.Series(flags) for flags in (np.isfinite(scores), ~has_level, by_itself))
     told = contributions(given.features, scores, is_anomaly & is_wanted & by_model, given.score)
     return frame.with_columns(
         pl.Series("is_anomaly", is_anomaly),
         pl.Series("is_alarm", is_alarm),
         told["top_feature"],
         told["contributions"],
-        pl.when(pl.Series(np.isfinite(scores))).then(pl.Series(method)).alias("method"),
-        pl.when(pl.Series(reason) != "").then(pl.Series(reason)).alias("reason"),
+        pl.when(is_told & is_cold).then(pl.lit("robust_z")).when(is_told).then(pl.lit("model")).alias("method"),
+        pl.when(misses)
+        .then(pl.lit("missing_values"))
+        .when(~is_told)
+        .then(pl.lit("too_little_history"))
+        .alias("reason"),
     )
 
 

@@ -27,7 +27,7 @@ _MAX_SAMPLES = 2048
 _OUTLYING_SHARE = 0.1
 _OUTLYING_MIN = 32
 _OUTLYING_FURTHEST = 100.0
-_PART = 16_384
+_PART = 100_000
 _THREADS = 2
 
 
@@ -37,10 +37,9 @@ def _inputs(z_scores: Floats) -> npt.NDArray[np.float32]:
     asinh leaves small z-scores as they are and keeps a few huge ones from taking most of the forest's random splits.
     """
     known = np.nan_to_num(z_scores)
-    distance = np.sqrt(np.square(known).sum(axis=1))
-    lasting = np.sqrt(np.square(known[:, _LASTING]).sum(axis=1))
-    matrix = np.column_stack([known, distance, distance, *(lasting,) * 4])
-    return np.asarray(np.arcsinh(matrix), dtype=np.float32)
+    distance = np.arcsinh(np.sqrt(np.square(known).sum(axis=1)))
+    lasting = np.arcsinh(np.sqrt(np.square(known[:, _LASTING]).sum(axis=1)))
+    return np.column_stack([np.arcsinh(known), distance, distance, *(lasting,) * 4]).astype(np.float32)
 
 
 def _outlying(windows: int, seed: int) -> Floats:
@@ -74,13 +73,41 @@ def fit(z_scores: Floats, *, trees: int, seed: int) -> Any:
 
 
 def score(forest: Any, z_scores: Floats) -> Floats:
-    """Scores in (0, 1]; around 0.5 and below is usual.
+    """Scores in (0, 1]; around 0.5 and below is usual. They equal ``-forest.score_samples`` to the last bit.
 
-    The rows are shared among threads, each row's trees are added up in order by one: in joblib's threads their order,
-    and with it the last bits, would vary.
+    The rows are shared among threads, each row's trees are added up in order by one: scikit-learn's own threads would
+    add them in any order, and the last bits would vary. Several threads may not call its ``score_samples`` at once, as
+    that swaps the warning filters of the process.
     """
     if not len(z_scores):
         return np.empty(0)
-    parts = np.array_split(_inputs(z_scores), max(1, -(-len(z_scores) // _PART)))
+    trees = [(tree.tree_, _path_lengths(tree.tree_)) for tree in forest.estimators_]
+    usual = len(trees) * float(_average_path_length(np.array([forest.max_samples_]))[0])
+    parts = np.array_split(z_scores, -(-len(z_scores) // _PART))
+    if len(parts) == 1:
+        return _score(trees, usual, z_scores)
     with ThreadPoolExecutor(_THREADS) as threads:
-        return np.concatenate(list(threads.map(lambda part: -forest.score_samples(part), parts)))
+        return np.concatenate(list(threads.map(lambda part: _score(trees, usual, part), parts)))
+
+
+def _score(trees: list[tuple[Any, Floats]], usual: float, z_scores: Floats) -> Floats:
+    inputs = _inputs(z_scores)
+    # Neighbours that are about as unusual mostly take the same branches, which the processor then foresees.
+    order = np.argsort(inputs[:, -1])
+    sorted_inputs, lengths, scores = inputs[order], np.zeros(len(order)), np.empty(len(order))
+    for tree, path_lengths in trees:
+        lengths += path_lengths[tree.apply(sorted_inputs)]
+    scores[order] = 2.0 ** -(lengths / usual)
+    return scores
+
+
+def _path_lengths(tree: Any) -> Floats:
+    """How many splits lead to each node, and how many more would part the rows that it was grown with, on average."""
+    return np.asarray(tree.compute_node_depths() + _average_path_length(tree.n_node_samples) - 1.0)
+
+
+def _average_path_length(rows: npt.NDArray[np.integer[Any]]) -> Floats:
+    """The average path length of an unsuccessful search in a tree of so many rows (Liu et al., section 2)."""
+    count = np.maximum(rows, 3).astype(np.float64)
+    many = 2.0 * (np.log(count - 1.0) + np.euler_gamma) - 2.0 * (count - 1.0) / count
+    return np.where(rows > 2, many, np.where(rows == 2, 1.0, 0.0))

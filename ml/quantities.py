@@ -1,6 +1,7 @@
 """What is measured of a window, and how it looks over the windows before it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +78,20 @@ def _numbers(rows: pl.DataFrame, names: tuple[str, ...]) -> Integers:
 
 def ordered(windows: pl.DataFrame) -> Ordered:
     """Sorts windows (columns of ``gold.sensor_windows_1m``) and measures them."""
+    return measured(windows.sort(KEY))
+
+
+def by_devices(windows: pl.DataFrame, most: int) -> list[pl.DataFrame]:
+    """Windows in the order of ``KEY``, cut between devices into parts of about ``most`` rows."""
     rows = windows.sort(KEY)
+    firsts = np.flatnonzero(np.diff(_numbers(rows, GROUP), prepend=0))
+    cuts = np.unique(firsts // most, return_index=True)[1]
+    edges = [*firsts[cuts].tolist(), rows.height]
+    return [rows.slice(low, high - low) for low, high in pairwise(edges)] or [rows]
+
+
+def measured(rows: pl.DataFrame) -> Ordered:
+    """Measures windows that are in the order of ``KEY``."""
     start = rows[START].to_physical().to_numpy()
     size = int((rows[END][0] - rows[START][0]).total_seconds() * 1_000_000) if rows.height else 1
     bare = Ordered(rows, _numbers(rows, SERIES), _numbers(rows, GROUP), start, size, {})

@@ -47,7 +47,7 @@ class ModelConfig(Model):
     detector: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")] = "ml.isolation_forest"
     min_windows: Annotated[int, Field(ge=10)] = 500
     max_windows: Annotated[int, Field(ge=10)] = 200_000
-    trees: Annotated[int, Field(ge=1)] = 200
+    trees: Annotated[int, Field(ge=1)] = 100
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     false_alarm_rate: Rate = Policy().false_alarm_rate
     keep_models: Annotated[int, Field(ge=1)] = 5

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ml import anomaly_model
 from ml.anomaly_model import Model, detector, judge, restore, train
 from ml.decision import VERDICT
 from ml.policy import Policy
@@ -70,6 +71,13 @@ def test_every_window_has_a_row(model: Model) -> None:
         row = by_reason[reason]
         assert (row["score"], row["method"], row["is_anomaly"], row["is_alarm"]) == (None, None, False, False)
     assert 0 < by_reason[None]["score"] <= 1
+
+
+def test_devices_are_judged_alike_in_parts_of_any_size(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = simulated(windows=60, seed=3)
+    whole = judge(model, windows)
+    monkeypatch.setattr(anomaly_model, "_PART", 1)
+    assert judge(model, windows).equals(whole)
 
 
 @pytest.mark.parametrize("is_known", [True, False])
