@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from data_quality.suites import expectation_types
+from data_quality.declared import expectation_types
 
 MOST = 0.99
 

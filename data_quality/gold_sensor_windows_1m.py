@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from data_quality.suites import expectation_types
+from data_quality.declared import expectation_types
 
 ORDER = (("minimum", "mean"), ("mean", "maximum"), ("p50", "p95"), ("p95", "p99"), ("p99", "maximum"))
 """Pairs of columns of which the first is never the larger one."""

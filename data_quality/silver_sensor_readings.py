@@ -1,11 +1,9 @@
-"""What is usual for silver.sensor_readings beyond its declaration: known units, possible values, clocks and lag."""
+"""What is usual for silver.sensor_readings beyond its declaration: known units, possible values, clocks."""
 
 from typing import Any
 
-import polars as pl
-
 from assets.spellings import load_spellings
-from data_quality.suites import expectation_types
+from data_quality.declared import expectation_types
 
 POSSIBLE: dict[str, tuple[float | None, float | None]] = {
     "celsius": (-273.15, 5000),
@@ -24,13 +22,7 @@ POSSIBLE: dict[str, tuple[float | None, float | None]] = {
 
 MOST = 0.99
 AHEAD_SECONDS = 5
-LAG_SECONDS = 300
-
-
-def derived(frame: pl.DataFrame) -> pl.DataFrame:
-    """Adds ``lag_seconds``: from the sensor's measurement to the collector."""
-    lag = (pl.col("received_at") - pl.col("observed_at")).dt.total_microseconds() / 1e6
-    return frame.with_columns(lag.alias("lag_seconds"))
+REFERENCES = {"reference.sites": ("site_id",)}
 
 
 def expectations() -> list[Any]:
@@ -51,12 +43,6 @@ def expectations() -> list[Any]:
             mostly=MOST,
             severity="warning",
             description=f"In {MOST:.0%} of the readings the sender's clock is at most {AHEAD_SECONDS} s ahead",
-        ),
-        gxe.ExpectColumnMedianToBeBetween(
-            column="lag_seconds",
-            max_value=LAG_SECONDS,
-            severity="warning",
-            description=f"Half of the readings arrive within {LAG_SECONDS} s (a historic load takes longer)",
         ),
     ]
 

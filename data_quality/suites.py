@@ -1,12 +1,13 @@
 """Great Expectations suites: what a table's rows should look like, checked after the fact on its recent rows.
 
-The default expectations follow from the declaration. A table's domain expectations stand in
-``data_quality/<layer>_<table>.py`` as ``expectations()``; a function ``derived(frame)`` there may add columns that only
-they read. Great Expectations takes seconds to import and is imported inside functions only.
+The default expectations follow from the declaration (``declared.py``), others from what other tables say of it
+(``measures.py``). A table's domain expectations stand in ``data_quality/<layer>_<table>.py`` as ``expectations()``; a
+function ``derived(frame)`` there may add columns that only they read, and ``REFERENCES`` names the reference tables
+that must know its values. Great Expectations takes seconds to import and is imported inside functions only.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,7 +17,9 @@ from typing import Any
 
 import polars as pl
 
-from assets.table import Column, Table
+from assets.table import Table
+from data_quality.declared import declared_expectations, with_lag
+from data_quality.measures import SUBJECT, Measure, measure_expectations, measured
 from data_quality.report import write_report
 
 EXAMPLES = 5
@@ -44,86 +47,49 @@ class SuiteResult:
     html: Path
 
 
-def expectation_types() -> Any:
-    """The classes of ``great_expectations.expectations``, which its type hints do not export."""
-    return import_module("great_expectations.expectations")
-
-
-def run_suite(table: Table, frame: pl.DataFrame, html: Path) -> SuiteResult:
+def run_suite(table: Table, frame: pl.DataFrame, html: Path, measures: Sequence[Measure] = ()) -> SuiteResult:
     """Checks rows of a table against its expectations and writes the page.
 
     Args:
         table: the declared table.
         frame: its rows, with the stored columns.
         html: the page's path; it is replaced whole.
+        measures: what other tables say of it.
     """
-    domain = _domain(table)
     with warnings.catch_warnings():
         # Great Expectations uses deprecated parts of the standard library and of pandas.
         warnings.simplefilter("ignore")
-        expectations = [*_declared(table, frame), *(domain.expectations() if domain else ())]
-        checked = domain.derived(frame) if domain and hasattr(domain, "derived") else frame
-        results = _validate(table, checked, expectations)
+        rows = checked_rows(table, frame)
+        results = _validate(table.identifier, rows, row_expectations(table, rows), table.key)
+        if measures:
+            results += _validate(table.identifier, measured(measures), measure_expectations(measures), SUBJECT)
     failed = sum(not result["success"] for result in results)
     write_report(html, table.identifier, table.description, frame.height, results)
     return SuiteResult(not failed, len(results), failed, results, html)
 
 
-def _domain(table: Table) -> ModuleType | None:
+def checked_rows(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the columns that only expectations read."""
+    domain = domain_of(table)
+    return with_lag(table, domain.derived(frame) if domain and hasattr(domain, "derived") else frame)
+
+
+def row_expectations(table: Table, rows: pl.DataFrame) -> list[Any]:
+    """What is expected of the table's rows: by its declaration, and by what is known of its domain."""
+    domain = domain_of(table)
+    return [*declared_expectations(table, rows), *(domain.expectations() if domain else ())]
+
+
+def references_of(table: Table) -> Mapping[str, tuple[str, ...]]:
+    """The reference tables that must know the table's values, and the columns by which."""
+    references: Mapping[str, tuple[str, ...]] = getattr(domain_of(table), "REFERENCES", {})
+    return references
+
+
+def domain_of(table: Table) -> ModuleType | None:
+    """The module of the table's domain expectations; None if it has none."""
     name = f"data_quality.{table.layer}_{table.name}"
     return import_module(name) if find_spec(name) else None
-
-
-def _declared(table: Table, frame: pl.DataFrame) -> Iterator[Any]:
-    """What the declaration says. Values are only expected of columns that are there; a missing column fails once."""
-    gxe = expectation_types()
-    yield gxe.ExpectTableColumnsToMatchSet(
-        column_set=list(table.schema), exact_match=False, description="The table has every declared column"
-    )
-    if set(table.key) <= set(frame.columns):
-        yield _unique_key(table)
-    for column in table.columns:
-        if column.name in frame.columns:
-            yield from _of_column(column, table.schema[column.name])
-
-
-def _unique_key(table: Table) -> Any:
-    gxe = expectation_types()
-    description = f"No two rows have the same {', '.join(table.key)}"
-    if len(table.key) == 1:
-        return gxe.ExpectColumnValuesToBeUnique(column=table.key[0], description=description)
-    return gxe.ExpectCompoundColumnsToBeUnique(
-        column_list=list(table.key), ignore_row_if="never", description=description
-    )
-
-
-def _of_column(column: Column, dtype: pl.DataType) -> Iterator[Any]:
-    gxe = expectation_types()
-    if expected := _python_type(dtype):
-        yield gxe.ExpectColumnValuesToBeOfType(
-            column=column.name, type_=expected, description=f"{column.name} is {dtype.base_type()}"
-        )
-    if column.required:
-        yield gxe.ExpectColumnValuesToNotBeNull(column=column.name, description=f"{column.name} is never null")
-    if column.minimum is not None or column.maximum is not None:
-        low = "any" if column.minimum is None else column.minimum
-        high = "any" if column.maximum is None else column.maximum
-        yield gxe.ExpectColumnValuesToBeBetween(
-            column=column.name,
-            min_value=column.minimum,
-            max_value=column.maximum,
-            description=f"{column.name} is from {low} to {high}",
-        )
-
-
-def _python_type(dtype: pl.DataType) -> str | None:
-    """The type as Great Expectations names it in a frame made by ``_to_pandas``; None for nested types."""
-    if dtype.is_integer():
-        return "int"
-    if dtype.is_float():
-        return "float"
-    names = {pl.String: "str", pl.Boolean: "bool", pl.Binary: "bytes", pl.Datetime: "Timestamp"}
-    return names.get(dtype.base_type())
 
 
 def _to_pandas(frame: pl.DataFrame) -> Any:
@@ -155,20 +121,20 @@ def _batch(frame: pl.DataFrame) -> Any:
     return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": _to_pandas(frame)})
 
 
-def _validate(table: Table, frame: pl.DataFrame, expectations: Sequence[Any]) -> list[dict[str, Any]]:
+def _validate(name: str, frame: pl.DataFrame, expectations: Sequence[Any], key: Sequence[str]) -> list[dict[str, Any]]:
     import great_expectations as gx
 
     for order, expectation in enumerate(expectations):
         expectation.meta = {"order": order}  # results come in another order
-    suite = gx.ExpectationSuite(name=table.identifier, expectations=list(expectations))
+    suite = gx.ExpectationSuite(name=name, expectations=list(expectations))
     # SUMMARY gives the positions of bad rows; asking it for their key columns takes minutes where many rows are bad.
     wanted = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
     outcome = _batch(frame).validate(suite, result_format=wanted)
     results = sorted(outcome.results, key=lambda result: result.expectation_config.meta["order"])
-    return [_summary(table, frame, result) for result in results]
+    return [_summary(key, frame, result) for result in results]
 
 
-def _summary(table: Table, frame: pl.DataFrame, outcome: Any) -> dict[str, Any]:
+def _summary(key: Sequence[str], frame: pl.DataFrame, outcome: Any) -> dict[str, Any]:
     configuration, found = outcome.expectation_config, outcome.result
     columns = _columns_of(configuration.kwargs)
     observed = found.get("observed_value")
@@ -180,7 +146,7 @@ def _summary(table: Table, frame: pl.DataFrame, outcome: Any) -> dict[str, Any]:
         "success": bool(outcome.success),
         "unexpected": found.get("unexpected_count"),
         "observed": None if observed is None else str(observed),
-        "examples": _examples(table, frame, columns, found.get("partial_unexpected_index_list") or []),
+        "examples": _examples(key, frame, columns, found.get("partial_unexpected_index_list") or []),
         "error": _error(outcome.exception_info),
     }
 
@@ -190,9 +156,11 @@ def _columns_of(kwargs: dict[str, Any]) -> list[str]:
     return [*named, *kwargs.get("column_list", [])]
 
 
-def _examples(table: Table, frame: pl.DataFrame, columns: list[str], positions: list[int]) -> list[dict[str, str]]:
+def _examples(
+    key: Sequence[str], frame: pl.DataFrame, columns: list[str], positions: list[int]
+) -> list[dict[str, str]]:
     """Rows that do not meet an expectation: their key and the columns it is about, as text."""
-    shown = [name for name in dict.fromkeys([*table.key, *columns]) if name in frame.columns]
+    shown = [name for name in dict.fromkeys([*key, *columns]) if name in frame.columns]
     rows = frame[positions[:EXAMPLES]].select(shown)
     return [{name: str(value) for name, value in row.items()} for row in rows.iter_rows(named=True)]
 

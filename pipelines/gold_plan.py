@@ -131,12 +131,12 @@ def _rebuild(context: Context, table: Table, frm: Marker, to: Marker) -> pl.Data
     if not wanted:
         return no_spans(table)
     at = datetime.fromisoformat(state["at"]) if state else wanted[0][0]
-    low, high, is_last = _share(context, table, max(at, wanted[0][0]), wanted[-1][1])
+    low, high, is_last = share(context, table, max(at, wanted[0][0]), wanted[-1][1])
     if not is_last:
         to[requests.identifier] = asked
         to[REBUILD] = {"until": until, "at": high.isoformat()}
     ranges = [(max(low, a), min(high, b)) for a, b in wanted if a < high and low < b]
-    return _spans_of(context, table, ranges)
+    return spans_of(context, table, ranges)
 
 
 def _asked_ranges(context: Context, table: Table, asked: int, until: int) -> list[tuple[datetime, datetime]]:
@@ -155,7 +155,7 @@ def _utc(text: str | None) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _share(context: Context, table: Table, low: datetime, high: datetime) -> tuple[datetime, datetime, bool]:
+def share(context: Context, table: Table, low: datetime, high: datetime) -> tuple[datetime, datetime, bool]:
     """The first part of [low, high) that holds about a batch of input rows, and whether it is the last."""
     window, counted = window_of(table), []
     for source in (*table.inputs, table):
@@ -176,7 +176,7 @@ def _share(context: Context, table: Table, low: datetime, high: datetime) -> tup
     return low, max(low, high), True
 
 
-def _spans_of(context: Context, table: Table, ranges: list[tuple[datetime, datetime]]) -> pl.DataFrame:
+def spans_of(context: Context, table: Table, ranges: list[tuple[datetime, datetime]]) -> pl.DataFrame:
     """Every series that has input or rows in the ranges, with each of them."""
     window, series = window_of(table), list(table.series)
     parts = [no_spans(table)]

@@ -1,8 +1,8 @@
 """The Great Expectations suites as asset checks: on a schedule and on demand, over what was written lately."""
 
 import json
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +16,13 @@ from pipelines.run_process import UPKEEP, open_run
 from resources.errors import SecchiError
 
 if TYPE_CHECKING:
-    from pyiceberg.manifest import DataFile
-
     from data_quality.suites import SuiteResult
     from pipelines.context import Context
 
 EXPECTATIONS = "expectations"
 """Name of the check that every table has."""
 
-MOST_ROWS = 100_000
 KEPT_PAGES = 50
-
-_MOST_BYTES = 64 * 2**20
-_STEADY = frozenset({"reference", "ops", "quality"})
-_FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def quality_checks(config: Config, tables: Mapping[str, Table]) -> dg.AssetChecksDefinition:
@@ -45,6 +38,7 @@ def quality_checks(config: Config, tables: Mapping[str, Table]) -> dg.AssetCheck
     )
     def quality(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         failed: dict[str, str] = {}
+        outcomes: list[SuiteResult] = []
         with open_run(config, context.run.run_id) as lakehouse:
             for key in sorted(context.selected_asset_check_keys):
                 table = tables[names[key.asset_key]]
@@ -56,7 +50,11 @@ def quality_checks(config: Config, tables: Mapping[str, Table]) -> dg.AssetCheck
                 if outcome is None:
                     context.log.info(f"{table.identifier}: no rows were written in the last {config.quality.window}")
                 else:
+                    outcomes.append(outcome[1])
+                    context.op_execution_context.log_event(_observed(key.asset_key, *outcome))
                     yield _result(key.asset_key, *outcome)
+        if outcomes:
+            context.op_execution_context.log_event(_recorded(outcomes))
         if failed:
             line = "; ".join(f"{table}: {error}" for table, error in failed.items())
             raise dg.Failure(line, allow_retries=False)
@@ -68,21 +66,46 @@ def _spec(key: dg.AssetKey, identifier: str, config: Config) -> dg.AssetCheckSpe
     return dg.AssetCheckSpec(
         EXPECTATIONS,
         asset=key,
-        description=f"The Great Expectations suite of {identifier}, over at most {MOST_ROWS:,} rows that were written "
-        f"in the last {config.quality.window}.",
+        description=f"The Great Expectations suite of {identifier}, over rows that were written in the last "
+        f"{config.quality.window}, and what other tables say of it.",
     )
 
 
-def check_table(context: "Context", table: Table) -> tuple[int, "SuiteResult"] | None:
-    """Runs a table's suite over its recent rows; returns their number and the outcome, None if there are no rows."""
-    rows = recent_rows(context, table)
-    if rows.is_empty():
-        return None
-    from data_quality.suites import run_suite
+def _observed(key: dg.AssetKey, rows: int, outcome: "SuiteResult") -> dg.AssetObservation:
+    """Numbers that Dagster plots over time beside those of the table's materializations."""
+    numbers = {"expectations_not_met": outcome.failed, "expectations": outcome.evaluated, "rows_checked": rows}
+    return dg.AssetObservation(key, metadata=numbers)
 
+
+def _recorded(outcomes: Sequence["SuiteResult"]) -> dg.AssetMaterialization:
+    """What a run of the suites has put into quality.results, to be plotted."""
+    unmet = [e["severity"] for outcome in outcomes for e in outcome.expectations if not e["success"]]
+    numbers = {
+        "rows": sum(outcome.evaluated for outcome in outcomes),
+        "tables": len(outcomes),
+        "tables_not_met": sum(not outcome.success for outcome in outcomes),
+        "not_met_critical": unmet.count("critical"),
+        "not_met_warning": unmet.count("warning"),
+    }
+    return dg.AssetMaterialization(asset_key("quality.results"), metadata=numbers)
+
+
+def check_table(context: "Context", table: Table) -> tuple[int, "SuiteResult"] | None:
+    """Runs a table's suite over its recent rows; returns their number and the outcome.
+
+    Returns None where there is nothing to judge: no rows were written lately, and no other table says anything of it.
+    """
+    from data_quality.suites import run_suite
+    from pipelines.measures import measures_of
+    from pipelines.recent_rows import recent_rows
+
+    rows = recent_rows(context, table)
+    measures = measures_of(context, table, rows)
+    if rows.is_empty() and all(measure.rows.is_empty() for measure in measures):
+        return None
     folder = context.config.lakehouse.path / "quality" / table.identifier
     now = context.clock()
-    outcome = run_suite(table, rows, folder / f"{now:%Y%m%dT%H%M%SZ}.html")
+    outcome = run_suite(table, rows, folder / f"{now:%Y%m%dT%H%M%SZ}.html", measures)
     _keep_newest(folder)
     _record(context, table, rows.height, outcome, now)
     return rows.height, outcome
@@ -127,56 +150,6 @@ def _record(context: "Context", table: Table, rows: int, outcome: "SuiteResult",
 def _keep_newest(folder: Path) -> None:
     for page in sorted(folder.glob("*.html"))[:-KEPT_PAGES]:
         page.unlink(missing_ok=True)
-
-
-def recent_rows(context: "Context", table: Table) -> pl.DataFrame:
-    """The rows that were committed within ``quality.window``, newest first; of reference and ops tables any.
-
-    When a row was written counts, not its event time: months-old readings that come in now are looked at too. At most
-    ``MOST_ROWS``, of the newest files that hold as many.
-    """
-    from resources.selection import changes
-
-    lakehouse = context.lakehouse
-    if not lakehouse.exists(table.stored):
-        return pl.DataFrame(schema=table.schema)
-    head = lakehouse.head(table.stored).batch_id
-    where = changes(_before_window(context, table, head), head)
-    files = _newest_files(context, table, lakehouse.files(table.stored, where))
-    rows = lakehouse.read_files(table.stored, files, where)
-    return rows.sort("batch_id", descending=True, maintain_order=True).head(MOST_ROWS)
-
-
-def _before_window(context: "Context", table: Table, head: int) -> int:
-    """The last batch of a table that was committed before the window began."""
-    from assets.ops.batches import batches
-    from resources.selection import Among, Ranges
-
-    if table.layer in _STEADY:
-        return 0
-    context.lakehouse.table(batches.stored, refresh=True)
-    since = context.clock() - context.config.quality.window
-    where = (Among("table_name", [table.identifier]), Ranges("committed_at", [(since, _FAR)]))
-    first = context.lakehouse.read(batches.stored, *where, columns=["table_batch_id"]).to_series().min()
-    return head if first is None else int(str(first)) - 1
-
-
-def _newest_files(context: "Context", table: Table, files: list["DataFile"]) -> list["DataFile"]:
-    """The newest files, at least one, within the bounds of rows and memory."""
-    from pyiceberg.conversions import from_bytes
-    from pyiceberg.types import LongType
-
-    from resources.selection import BATCH_ID
-
-    field = context.lakehouse.table(table.stored).schema().find_field(BATCH_ID).field_id
-    chosen: list[DataFile] = []
-    rows = size = 0
-    for file in sorted(files, key=lambda f: from_bytes(LongType(), f.upper_bounds[field]), reverse=True):
-        rows, size = rows + file.record_count, size + file.file_size_in_bytes
-        if chosen and (rows > MOST_ROWS or size > _MOST_BYTES):
-            break
-        chosen.append(file)
-    return chosen
 
 
 def _result(key: dg.AssetKey, rows: int, outcome: "SuiteResult") -> dg.AssetCheckResult:

@@ -80,8 +80,8 @@ def run_silver(context: Context, table: Table) -> TableResult:
     if stands_at(plan.frm, plan.to):
         return result
     source, taken = _source(context, table, plan)
-    rows, rejects = _parse(context, table, source)
-    judged = deduplicate(table, rows, _existing(context, table, rows))
+    rows, rejects = parse(context, table, source)
+    judged = deduplicate(table, rows, stored_keys(context, table, rows))
     rejected = reject_rows(context, table, source, pl.concat([rejects, judged.conflicts]))
     request = None if plan.replays.is_empty() else str(plan.replays["request_id"].first())
     commit_quarantine(context, table.identifier, plan.to, rejected, taken, request)
@@ -117,7 +117,8 @@ def _quarantined(context: Context, table: Table, replays: pl.DataFrame) -> pl.Da
     return pl.concat([empty, *parts]).unique("record_id", maintain_order=True)
 
 
-def _parse(context: Context, table: Table, source: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def parse(context: Context, table: Table, source: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows that bronze rows decode to and that keep the contract, and the bronze rows that are refused."""
     assert table.function is not None
     outputs = table.function(source, **side_inputs(context, table))
     time = context.config.time
@@ -127,7 +128,7 @@ def _parse(context: Context, table: Table, source: pl.DataFrame) -> tuple[pl.Dat
     return good, pl.concat([outputs.rejects.select(broken.columns).cast(schema), broken])
 
 
-def _existing(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+def stored_keys(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     """Key and value columns of the stored rows near the batch's event times."""
     assert table.time is not None
     minute = timedelta(minutes=1)

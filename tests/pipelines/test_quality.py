@@ -8,9 +8,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from pipelines import quality
+from pipelines import recent_rows as recent
 from pipelines.micro_batch_run import asset_key
-from pipelines.quality import EXPECTATIONS, KEPT_PAGES, check_table, quality_checks, recent_rows
+from pipelines.quality import EXPECTATIONS, KEPT_PAGES, check_table, quality_checks
+from pipelines.recent_rows import recent_rows
 from tests.pipelines.plant import START, Plant, Reading
 
 SILVER, GOLD = "silver.sensor_readings", "gold.sensor_windows_1m"
@@ -54,7 +55,7 @@ def test_unmet_expectation_is_told_with_examples(plant: Plant, monkeypatch: pyte
     def doubled_rows(context: object, table: object) -> pl.DataFrame:
         return pl.concat([doubled, doubled])
 
-    monkeypatch.setattr(quality, "recent_rows", doubled_rows)
+    monkeypatch.setattr(recent, "recent_rows", doubled_rows)
     result = run_checks(plant, SILVER)
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
@@ -98,10 +99,10 @@ def test_newest_rows_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for second in range(4):
         plant.land([Reading(1, second, float(second)).payload, Reading(2, second, float(second)).payload])
         plant.drain()
-    monkeypatch.setattr(quality, "MOST_ROWS", 3)
+    monkeypatch.setattr(recent, "MOST_ROWS", 3)
     rows = recent_rows(plant.context, plant.context.tables[SILVER])
     assert rows["batch_id"].to_list() == [4, 4]
-    monkeypatch.setattr(quality, "MOST_ROWS", 1)
+    monkeypatch.setattr(recent, "MOST_ROWS", 1)
     assert recent_rows(plant.context, plant.context.tables[SILVER])["batch_id"].to_list() == [4]
 
 
