@@ -17,8 +17,10 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 
 from assets.aggregation import Aggregation, UserFunction, Windowed
 from assets.binding import STORED_TYPES, UNSTABLE, Binder, Name, total_order
+from assets.enriching import enrichment
 from assets.expressions import Expression, nearest, open_sandbox
 from assets.joining import join, sources_of
+from assets.lookups import Bound, Enriched, LookupDefinition, bind
 from assets.table import MINUTE, UTC_TIME, Column, Table, column, declare
 from assets.windowing import END, HELD, SECONDS, START, Windowing
 from resources.durations import Duration
@@ -46,6 +48,7 @@ class _Definition(StrictModel):
     by: Annotated[list[str], Field(min_length=1)]
     window: Windowing
     lateness: Annotated[Duration, AfterValidator(_not_negative)] = timedelta(0)
+    lookup: list[LookupDefinition] = []
     aggregate: Annotated[dict[Name, str], Field(min_length=1)] | None = None
     function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     columns: Annotated[dict[Name, str], Field(min_length=1)] | None = None
@@ -61,6 +64,10 @@ class _Definition(StrictModel):
     def _computes_something(self) -> "_Definition":
         if (self.aggregate is None) == (self.function is None):
             raise ValueError("aggregate is missing; it, or function and columns, say what is computed (not both)")
+        if self.function and self.lookup:
+            raise ValueError("lookup is for aggregate; look up in a calculation of kind = 'lookup' what function needs")
+        if same := sorted({f"{each.name}_version" for each in self.lookup} & {*(self.aggregate or {}), *self.by}):
+            raise ValueError(f"{same[0]!r} is the column that keeps the version of a lookup; choose another name")
         if (self.function is None) != (self.columns is None):
             raise ValueError("columns must say what function returns: {name = 'DOUBLE'}; the two come together")
         return self
@@ -103,9 +110,14 @@ def _checked_by(wanted: _Definition, upstream: Table, names: list[str], place: s
 
 
 def _computed_columns(
-    wanted: _Definition, upstream: Table, where: Expression | None, function: Windowed, types: Mapping[str, str]
+    wanted: _Definition,
+    upstream: Table,
+    where: Expression | None,
+    function: Windowed,
+    types: Mapping[str, str],
+    bound: Bound,
 ) -> tuple[Column, ...]:
-    origin = upstream.identifier
+    origin, looked_up = upstream.identifier, bound.lineage
     condition = where.columns if where else ()
     limited = f" where {wanted.where}" if where else ""
     time = f"{origin}.{upstream.time}"
@@ -123,12 +135,14 @@ def _computed_columns(
         column(
             a.name,
             STORED_TYPES[a.stored_as],
-            f"`{wanted.aggregate[a.name]}`{limited}",
+            f"`{wanted.aggregate[a.name]}`{limited}"
+            if a.name in wanted.aggregate
+            else "Newest version that a row of the window took; null if none did",
             required=a.expression.never_null,
             lineage=tuple(
                 dict.fromkeys(
                     [
-                        *(f"{origin}.{n}" for n in (*a.expression.columns, *condition)),
+                        *(looked_up.get(n, f"{origin}.{n}") for n in (*a.expression.columns, *condition)),
                         *([time] if a.expression.derived & {SECONDS, HELD} else []),
                     ]
                 )
@@ -155,15 +169,17 @@ def _columns(upstream: Table, by: tuple[str, ...], computed: tuple[Column, ...])
 
 
 def _function(
-    wanted: _Definition, upstream: Table, by: tuple[str, ...], names: list[str], place: str, folder: Path
+    wanted: _Definition, upstream: Table, by: tuple[str, ...], bound: Bound, place: str, folder: Path
 ) -> tuple[Windowed, dict[str, str]]:
     """What computes the table, and the stored types of its columns."""
     shape = (by, str(upstream.time), total_order(upstream, by), wanted.window)
+    names = _readable(upstream)
     with open_sandbox() as connection:
-        binder = Binder(connection, upstream.schema, names)
+        binder = Binder(connection, {**upstream.schema, **bound.schema}, [*names, *bound.schema])
         where = binder.condition(wanted.where, f"{place}: where") if wanted.where else None
         if wanted.aggregate:
             found = [binder.aggregate(n, t, f"{place}: aggregate.{n}") for n, t in wanted.aggregate.items()]
+            found += [binder.aggregate(n, f"max({t})", f"{place}: lookup") for n, t in bound.versions.items()]
             return Aggregation(*shape, where, tuple(found)), {a.name: a.stored_as for a in found}
         types = {n: binder.stored(t, f"{place}: columns.{n}") for n, t in (wanted.columns or {}).items()}
     module, _, name = str(wanted.function).partition(":")
@@ -175,7 +191,11 @@ def _function(
     return function, types
 
 
-def _fingerprint(function: Windowed) -> str:
+def _readable(upstream: Table) -> list[str]:
+    return [c.name for c in upstream.columns if c.name not in UNSTABLE]
+
+
+def _fingerprint(function: Windowed | Enriched) -> str:
     """Changes when the same rows may give another result."""
     version = function.version if isinstance(function, UserFunction) else ""
     told = repr(replace(function, folder="")) if isinstance(function, UserFunction) else repr(function)
@@ -194,20 +214,27 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
     """
     if definition.get("kind") == "join":
         return join(definition, tables, source)
+    if definition.get("kind") == "lookup":
+        return enrichment(definition, tables, source)
     wanted = _validated(definition, source)
     place = f"{source}: calculation {wanted.name!r}"
     upstream = _upstream(wanted, tables, place)
-    names = [c.name for c in upstream.columns if c.name not in UNSTABLE]
+    names = _readable(upstream)
     by = _checked_by(wanted, upstream, names, place)
-    function, types = _function(wanted, upstream, by, names, place, Path(source).absolute().parent)
+    bound = bind(wanted.lookup, upstream, names, tables, place)
+    windowed, types = _function(wanted, upstream, by, bound, place, Path(source).absolute().parent)
+    function: Windowed | Enriched = windowed
+    if bound.tables and isinstance(windowed, Aggregation):
+        function = bound.enriched(windowed, str(upstream.time))
     window = wanted.window
     return declare(
         layer="gold",
         name=wanted.name,
         description=wanted.description or _described(wanted),
-        columns=_columns(upstream, by, _computed_columns(wanted, upstream, function.where, function, types)),
+        columns=_columns(upstream, by, _computed_columns(wanted, upstream, windowed.where, windowed, types, bound)),
         key=(*by, START),
         inputs=(upstream,),
+        references=bound.references,
         function=function,
         series=by,
         time=START,

@@ -8,11 +8,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 import polars as pl
 
+from assets.lookups import taken_newest
 from assets.ops.requests import requests
 from assets.ops.watermarks import watermarks
 from assets.table import Table, Window
 from assets.windowing import END, START
 from pipelines.context import Context
+from pipelines.reference_refresh import changed_since, is_versioned, marker_of, version_in
 from pipelines.silver_step import sender_of
 from pipelines.spans import READ_HIGH, READ_LOW, combined, no_spans, touched, with_reach
 from resources.file_index import bounds
@@ -56,7 +58,8 @@ def plan_gold(context: Context, table: Table) -> GoldPlan:
     if table.definition:
         to[DEFINITION] = table.definition
         if frm and frm.get(DEFINITION) != table.definition:
-            _ask_for_rebuild(context, table)
+            _ask_for_rebuild(context, table, DEFINITION, table.definition, None)
+    _follow_references(context, table, frm, to)
     parts, has_more = [], False
     for source in table.inputs:
         after, newest = frm.get(source.identifier, 0), lakehouse.head(source.stored).batch_id
@@ -101,19 +104,32 @@ def _sessions_near(context: Context, table: Table, times: pl.DataFrame) -> pl.Da
 # --- rebuilds ----------------------------------------------------------------------------------------------------
 
 
-def _ask_for_rebuild(context: Context, table: Table) -> None:
-    """Asks for all rows again, once a definition."""
-    stored, producer = requests.stored, f"{table.identifier}/{DEFINITION}"
+def _follow_references(context: Context, table: Table, frm: Marker, to: Marker) -> None:
+    """Enters the versions of side inputs into ``to``; where one is new, asks for the rows that it is right for."""
+    for reference in filter(is_versioned, table.references):
+        marker, name = marker_of(context, reference), reference.identifier
+        to[name], known = version_in(marker), frm.get(name)
+        if known is None or known == to[name]:
+            continue  # the first batch, or a new lookup: then the definition is another, and all rows are asked for
+        since = None if taken_newest(table, reference) else changed_since(marker, known)
+        reach = window_of(table).behind
+        low = since - reach if since and since - _FIRST > reach else None
+        _ask_for_rebuild(context, table, name, to[name], low)
+
+
+def _ask_for_rebuild(context: Context, table: Table, cause: str, state: Any, low: datetime | None) -> None:
+    """Asks for the rows from ``low`` on again, once a state of the cause."""
+    stored, producer = requests.stored, f"{table.identifier}/{cause}"
     head = context.lakehouse.head(stored)
-    frm, to = head.markers.get(producer, {}), {DEFINITION: table.definition}
+    frm, to = head.markers.get(producer, {}), {cause: state}
     if frm == to:
         return
     row = pl.DataFrame(
         {
-            "request_id": [str(uuid5(NAMESPACE_URL, f"{producer}/{table.definition}/{head.batch_id}"))],
+            "request_id": [str(uuid5(NAMESPACE_URL, f"{producer}/{state}/{head.batch_id}"))],
             "table_name": [table.identifier],
             "kind": ["rebuild"],
-            "selection": [json.dumps({"from": None, "to": None})],
+            "selection": [json.dumps({"from": low.isoformat() if low else None, "to": None})],
             "requested_at": [context.clock()],
         }
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 import polars as pl
 
 from assets.aggregation import Aggregation
+from assets.lookups import Enriched
 from assets.table import Table
 from assets.windowing import END
 from data_quality.contract import SET_LATER, apply_contract
@@ -70,7 +71,7 @@ def computed_rows(context: Context, table: Table, spans: pl.DataFrame) -> pl.Dat
 def closure(context: Context, table: Table, spans: pl.DataFrame) -> list[pl.DataFrame]:
     """The rows of each input that the spans are computed from; more of the same series do no harm."""
     ranges, series = read_ranges(spans), spans.select(table.series).unique()
-    columns = table.function.reads if isinstance(table.function, Aggregation) else None
+    columns = table.function.reads if isinstance(table.function, Aggregation | Enriched) else None
     found = []
     for source in table.inputs:
         where = (Ranges(str(source.time), ranges), *input_conditions(table))

@@ -17,11 +17,11 @@ from pipelines.bronze_step import run_bronze
 from pipelines.context import Context, TableResult
 from pipelines.gold_plan import DEFINITION, due_windows
 from pipelines.gold_step import run_gold
-from pipelines.reference_refresh import is_due
+from pipelines.reference_refresh import is_due, is_versioned, version_in
 from pipelines.reference_step import run_reference
 from pipelines.silver_rebuild import is_rebuilding, run_silver_and_rebuild
 from resources.errors import CommitConflictError, SchemaMismatchError, SecchiError
-from resources.lakehouse import Commit
+from resources.lakehouse import Commit, Head
 from resources.landing import has_sealed_segments
 
 log = logging.getLogger(__name__)
@@ -148,6 +148,10 @@ def is_behind(context: Context) -> str | None:
         for source in table.inputs:
             if marker.get(source.identifier, 0) < heads[source.identifier].batch_id:
                 return f"{table.identifier} is behind {source.identifier}"
+        for reference in filter(is_versioned, table.references):
+            newest = heads.get(reference.identifier, Head()).markers.get(reference.identifier, {})
+            if marker and marker.get(reference.identifier, 0) < version_in(newest):
+                return f"{table.identifier} is behind {reference.identifier}"
         if table.inputs and marker.get(requests.identifier, 0) < asked:
             return f"{table.identifier} has not looked at the newest requests"
         if table.layer == "silver" and is_rebuilding(context, table, asked):

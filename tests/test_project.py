@@ -348,7 +348,7 @@ def test_configuration_in_the_documentation_parses() -> None:
     sections: set[str] = set()
     for name, block in blocks("toml"):
         config = parse_config(tomllib.loads(block), name)
-        load_tables(config.calculation, name)
+        load_tables(declared=config.declared)
         sections |= config.model_fields_set
     assert {"mqtt", "snmp", "calculation"} <= sections, "every collector has a sample in the documentation"
 
