@@ -13,6 +13,7 @@ from resources.errors import ConfigurationError
 from resources.stored_table import Partition, StoredTable
 
 Layer = Literal["bronze", "silver", "gold", "reference", "ops", "quarantine", "quality"]
+Step = Literal["take", "decode", "compute", "state"]
 UTC_TIME = pl.Datetime("us", "UTC")
 MINUTE = timedelta(minutes=1)
 
@@ -50,7 +51,7 @@ def column(
 
 
 class Outputs(NamedTuple):
-    """What a silver function returns.
+    """What a function that decodes returns.
 
     ``rows`` has the declared columns plus ``stream, sequence, row`` (the landing position of the bronze row).
     ``rejects`` has ``stream, sequence, row, reason, message``: one line for each bronze row that cannot be used.
@@ -64,12 +65,13 @@ class Outputs(NamedTuple):
 class Window:
     """How a table that is computed per series and time is kept right in any order of arrival.
 
-    Windows of ``size`` start every ``slide`` (else every ``size``) from 1970 on. An input row at t changes the rows of
-    its series whose window meets [t - reach_back, t + reach_ahead]; to compute a window, input from one reach before
-    its start to one reach behind its end is read. With ``gap`` they are sessions, and ``size`` is the longest run of
-    rows that is one. With ``bound`` the rows are pairs of input rows at most that far apart, and time is the smaller of
-    their times. ``lateness`` is how long a window waits after its end (column ``window_end``) has been passed by its
-    sender's watermark before it is final. ``has_finality`` tables carry ``is_final, revision, corrected_at``.
+    Windows of ``size`` start every ``slide`` (else every ``size``) from 1970 on; rows of size 0 are moments. An input
+    row at t changes the rows of its series whose window meets [t - reach_back, t + reach_ahead]; to compute a window,
+    input from one reach before its start to one reach behind its end is read. With ``gap`` they are sessions, and
+    ``size`` is the longest run of rows that is one. With ``bound`` the rows are pairs of input rows at most that far
+    apart, and time is the smaller of their times. ``lateness`` is how long a window waits after its end (column
+    ``window_end``) has been passed by its sender's watermark before it is final. ``has_finality`` tables carry
+    ``is_final, revision, corrected_at``.
     """
 
     size: timedelta
@@ -104,13 +106,13 @@ class Table:
         key: columns that name a row; no two rows share them.
         series: columns that name a series; the state of a calculation never crosses one.
         time: the column of event time (silver: of the row; gold: the window's start).
-        topics: silver only: filters of the MQTT topics that the function reads, where it names them itself.
-        value: silver only: columns in which two rows of one key may not differ (else ``key_conflict``).
-        sender: silver only: the columns that name who sent the row; each sender has a watermark of its own.
+        topics: decoded tables only: filters of the MQTT topics that the function reads, where it names them itself.
+        value: decoded tables only: columns in which two rows of one key may not differ (else ``key_conflict``).
+        sender: the columns that name who sent the row; each sender has a watermark of its own.
         references: tables given whole to the function, by keyword of their name.
         configuration: reference only: the list in secchi.toml whose entries, as dictionaries, the function is given.
         takes_users: whether the SNMPv3 users of the configuration are given to the function, as ``users``.
-        repeats_within: silver only: how long after a row the same one may be sent again, and is known as a duplicate.
+        repeats_within: how long after a row the same one may be sent again, and is known as a duplicate when decoded.
         model: name of the anomaly model given to the function as ``model``; None for none.
         final_only: whether only final rows of the input are used.
         definition: changes when the function would give another result for the same rows; the table is rebuilt then.
@@ -149,6 +151,21 @@ class Table:
     def identifier(self) -> str:
         """``layer.table``: the Iceberg identifier, and with a slash the Dagster asset key."""
         return f"{self.layer}.{self.name}"
+
+    @property
+    def step(self) -> Step | None:
+        """What a micro-batch does for the table, by what it declares; None where others write it.
+
+        take: what landed becomes rows. decode: each input row becomes rows, once. compute: spans of series are computed
+        from all their input whenever it changes. state: the function tells all rows.
+        """
+        if self.landing is not None:
+            return "take"
+        if self.window is not None:
+            return "compute"
+        if self.inputs:
+            return "decode"
+        return None if self.function is None else "state"
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -199,7 +216,7 @@ _RETRACTED = column(
 def _engine_columns(layer: Layer, window: Window | None, upstream: tuple[Table, ...]) -> tuple[Column, ...]:
     if layer == "bronze":
         return (*_POSITION, _INGESTED, _BATCH)
-    if layer == "silver":
+    if layer == "silver" and window is None:
         origin = upstream[0].identifier if upstream else None
         return (
             *(replace(c, lineage=(f"{origin}.{c.name}",)) if origin else c for c in _POSITION),

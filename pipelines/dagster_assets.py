@@ -23,7 +23,6 @@ MICRO_BATCH = "micro_batch"
 
 MAINTENANCE = dg.AssetKey(["ops", "maintenance"])
 
-_STREAMING = frozenset({"bronze", "silver", "gold"})
 _MOST_KINDS = 10
 _SHORTEST_FRESHNESS = timedelta(seconds=60)
 _SHOWN_TARGETS = 200
@@ -31,7 +30,7 @@ _SHOWN_TARGETS = 200
 
 def streaming(tables: Mapping[str, Table]) -> list[Table]:
     """The tables that micro-batches keep up, upstream first; built-in reference tables are among them."""
-    return [t for t in tables.values() if t.layer in _STREAMING or (t.layer == "reference" and t.function is not None)]
+    return [t for t in tables.values() if t.step]
 
 
 def landing_key(table: Table) -> dg.AssetKey:
@@ -145,9 +144,9 @@ def _contract_spec(table: Table) -> dg.AssetCheckSpec:
 def side_specs(tables: Mapping[str, Table]) -> list[dg.AssetSpec]:
     """The tables that are not kept up by micro-batches themselves: side outputs, and reference data of others."""
     kept_up = {t.identifier for t in streaming(tables)}
-    silver = [asset_key(t.identifier) for t in tables.values() if t.layer == "silver"]
-    # Watermarks come from the silver commits, and so do most quarantined records.
-    fed = {"ops.watermarks": silver, "quarantine.records": silver}
+    decoded = [asset_key(t.identifier) for t in tables.values() if t.step == "decode"]
+    # Watermarks come from the commits of decoded rows, and so do most quarantined records.
+    fed = {"ops.watermarks": decoded, "quarantine.records": decoded}
     return [
         table_spec(t, (*fed.get(t.identifier, ()), *(asset_key(i.identifier) for i in t.inputs)))
         for t in tables.values()

@@ -222,9 +222,14 @@ def due_windows(context: Context, table: Table) -> pl.DataFrame:
     return waiting.filter(has_passed(context, table, waiting))
 
 
+def _watermarked(table: Table) -> Table:
+    """The table whose commits raise the watermarks of a computed table's senders: the first that is decoded."""
+    return _watermarked(table.inputs[0]) if table.step == "compute" else table
+
+
 def has_passed(context: Context, table: Table, rows: pl.DataFrame) -> pl.Series:
     """For each row, whether its window's end and lateness are behind its sender's watermark."""
-    source = table.inputs[0]
+    source = _watermarked(table)
     known = context.lakehouse.read(watermarks.stored, Among("source", [source.identifier]))
     now = context.clock()
     is_idle = pl.col("received_at") + context.config.time.idle <= now

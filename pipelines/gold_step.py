@@ -1,4 +1,4 @@
-"""Silver → gold → scores: recompute exactly the spans that new rows touch, and replace the rows that changed."""
+"""Computed tables: recompute exactly the spans that new rows touch, and replace the rows that changed."""
 
 from datetime import datetime
 

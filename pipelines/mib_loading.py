@@ -44,7 +44,7 @@ def load_mibs(context: Context, paths: Iterable[Path]) -> MibLoad:
             if not left:
                 raise
     for table in context.tables.values():
-        if table.layer == "silver" and mib_objects in table.references:
+        if table.step == "decode" and mib_objects in table.references:
             request_rebuild(context, table.identifier)
             load.asked.append(table.identifier)
     return load

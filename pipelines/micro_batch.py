@@ -12,7 +12,7 @@ import polars as pl
 
 from assets.ops.batches import batches
 from assets.ops.requests import requests
-from assets.table import Table
+from assets.table import Step, Table
 from pipelines.bronze_step import run_bronze
 from pipelines.context import Context, TableResult
 from pipelines.gold_plan import DEFINITION, due_windows
@@ -25,11 +25,11 @@ from resources.lakehouse import Commit, Head
 from resources.landing import has_sealed_segments
 
 log = logging.getLogger(__name__)
-_STEPS: dict[str, Callable[[Context, Table], TableResult]] = {
-    "reference": run_reference,
-    "bronze": run_bronze,
-    "silver": run_silver_and_rebuild,
-    "gold": run_gold,
+_STEPS: dict[Step, Callable[[Context, Table], TableResult]] = {
+    "state": run_reference,
+    "take": run_bronze,
+    "decode": run_silver_and_rebuild,
+    "compute": run_gold,
 }
 _REPLANS = 5
 _STEPS_AT_ONCE = 2  # two keep two cores busy; each more holds one more batch in memory
@@ -39,7 +39,7 @@ _FIRST_DELAY, _LONGEST_DELAY = 5.0, 300.0
 
 def streaming_tables(context: Context) -> list[Table]:
     """The tables that micro-batches keep up, upstream first."""
-    return [t for t in context.tables.values() if t.layer in _STEPS]
+    return [t for t in context.tables.values() if t.step]
 
 
 @dataclass
@@ -127,9 +127,11 @@ class MicroBatches:
 
 
 def _with_replans(context: Context, table: Table) -> TableResult:
+    assert table.step is not None
+    step = _STEPS[table.step]
     for _ in range(_REPLANS):
         try:
-            return _STEPS[table.layer](context, table)
+            return step(context, table)
         except CommitConflictError as conflict:
             log.info("%s; planning again", conflict)
     return TableResult(table.identifier, has_more=True)
@@ -143,7 +145,7 @@ def is_behind(context: Context) -> str | None:
     heads = {t.identifier: context.lakehouse.head(t.stored) for t in streaming_tables(context)}
     for table in streaming_tables(context):
         marker = heads[table.identifier].markers.get(table.identifier, {})
-        if table.layer == "reference" and is_due(context, table):
+        if table.step == "state" and is_due(context, table):
             return f"the side input of {table.identifier} is due"
         for source in table.inputs:
             if marker.get(source.identifier, 0) < heads[source.identifier].batch_id:
@@ -154,11 +156,11 @@ def is_behind(context: Context) -> str | None:
                 return f"{table.identifier} is behind {reference.identifier}"
         if table.inputs and marker.get(requests.identifier, 0) < asked:
             return f"{table.identifier} has not looked at the newest requests"
-        if table.layer == "silver" and is_rebuilding(context, table, asked):
+        if table.step == "decode" and is_rebuilding(context, table, asked):
             return f"a rebuild of {table.identifier} is not done"
         if marker and table.definition and marker.get(DEFINITION) != table.definition:
             return f"the definition of {table.identifier} has changed"
-        if table.layer == "gold" and not due_windows(context, table).is_empty():
+        if table.step == "compute" and not due_windows(context, table).is_empty():
             return f"windows of {table.identifier} are due"
     return None
 

@@ -36,6 +36,8 @@ def touched(table: Table, times: pl.DataFrame, stored: pl.DataFrame) -> pl.DataF
         return _sessions(table.series, window, times, stored)
     if window.bound is not None:
         low, high = pl.col("at") - window.bound, pl.col("at") + window.bound
+    elif not window.size:
+        low, high = pl.col("at") - window.reach_back, pl.col("at") + window.reach_ahead
     else:
         # One time a cell of the grid: the spans are at most one window wider than those of the rows themselves.
         times = times.select(*table.series, window_of(pl.col("at"), window)).unique()

@@ -85,9 +85,9 @@ def backlog(context: Context) -> dict[str, str | None]:
 
 def _backlog(context: Context, table: Table, heads: dict[str, Head]) -> str | None:
     marker = heads.get(table.identifier, Head()).markers.get(table.identifier, {})
-    if table.layer == "reference":
+    if table.step == "state":
         return problem_in(marker)
-    if table.layer == "bronze":
+    if table.step == "take":
         segments = sealed_segments(context.landing, table.name)
         waiting = sum(segment.sequence > marker.get(segment.stream, 0) for segment in segments)
         return counted(waiting, "segment") if waiting else None
@@ -98,7 +98,7 @@ def _backlog(context: Context, table: Table, heads: dict[str, Head]) -> str | No
     ]
     if asked := _requests(context, table, heads, marker.get(requests.identifier, 0)):
         behind.append(counted(asked, "request"))
-    if not behind and table.layer == "gold" and {table.identifier, watermarks.identifier} <= heads.keys():
+    if not behind and table.step == "compute" and {table.identifier, watermarks.identifier} <= heads.keys():
         due = due_windows(context, table).height
         behind += [f"{counted(due, 'window')} due"] if due else []
     return ", ".join(behind) or None

@@ -76,7 +76,7 @@ def _key_of(row: Mapping[str, Any]) -> str:
 
 def _traced(context: Context, table: Table, rows: pl.DataFrame, expected: int | None = None) -> Traced:
     origins = []
-    if table.layer == "silver":
+    if table.step == "decode":
         bronze = table.inputs[0]
         origins.append(_traced(context, bronze, _landed(context, bronze, rows), rows.select(_POSITION).n_unique()))
     elif rows.height:

@@ -26,7 +26,7 @@ def command(settings: "Settings", table: str | None, reason: str | None) -> None
     _check_table(context, table)
     waiting = waiting_records(context, table, reason)
     wanted = {
-        stage: count for stage, count in waiting["stage"].value_counts().iter_rows() if _is_silver(context, stage)
+        stage: count for stage, count in waiting["stage"].value_counts().iter_rows() if _is_decoded(context, stage)
     }
     for stage in sorted(wanted):
         request = request_replay(context, stage, reason)
@@ -39,10 +39,10 @@ def command(settings: "Settings", table: str | None, reason: str | None) -> None
 
 
 def _check_table(context: "Context", table: str | None) -> None:
-    if table is not None and not _is_silver(context, table):
-        known = sorted(t for t in context.tables if _is_silver(context, t))
+    if table is not None and not _is_decoded(context, table):
+        known = sorted(t for t in context.tables if _is_decoded(context, t))
         raise click.BadParameter(f"must be one of {known}, got {table!r}", param_hint="'--table'")
 
 
-def _is_silver(context: "Context", table: str) -> bool:
-    return table in context.tables and context.tables[table].layer == "silver"
+def _is_decoded(context: "Context", table: str) -> bool:
+    return table in context.tables and context.tables[table].step == "decode"

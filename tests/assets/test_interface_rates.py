@@ -1,9 +1,7 @@
 """Steps of interface counters: what is a rate, and what is none."""
 
 import itertools
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
-from random import Random
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -11,45 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.gold.interface_rates_1m import GAP, interface_rates_1m
-from assets.silver.snmp_samples import snmp_samples
+from assets.gold.interface_rates_1m import interface_rates_1m
+from assets.silver.counter_rates import counter_rates
+from assets.snmp_uptimes import GAP
+from tests.assets.counters import T0, Sample, frame
 
-T0 = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 COLUMNS = [
     n
     for n in interface_rates_1m.schema
     if n not in ("is_final", "revision", "corrected_at", "is_retracted", "batch_id")
 ]
-Sample = tuple[float, str, int | str]
-
-
-def frame(samples: Iterable[Sample], device: str = "sw1:161", index: int = 3) -> pl.DataFrame:
-    """Rows of silver.snmp_samples from (seconds after noon, object, value)."""
-    rows = []
-    for seconds, name, value in samples:
-        is_system = name == "sysUpTime"
-        number = value if isinstance(value, int) else None
-        rows.append(
-            {
-                "device_id": device,
-                "metric_oid": name,
-                "object_name": name,
-                "mib_module": "SNMPv2-MIB" if is_system else "IF-MIB",
-                "instance": "0" if is_system else str(index),
-                "data_type": "Counter64",
-                "metric_value": str(value),
-                "numeric_value": None if number is None else float(number),
-                "counter_value": number if "Octets" in name else None,
-                "observed_at": T0 + timedelta(seconds=seconds),
-            }
-        )
-    return pl.DataFrame(rows, schema={n: t for n, t in snmp_samples.schema.items() if n in rows[0]})
 
 
 def rates(*frames: pl.DataFrame) -> list[dict[str, Any]]:
-    assert interface_rates_1m.function is not None
-    output: pl.DataFrame = interface_rates_1m.function(pl.concat(frames))
+    assert interface_rates_1m.function is not None and counter_rates.function is not None
+    output: pl.DataFrame = interface_rates_1m.function(counter_rates.function(pl.concat(frames)))
     assert output.schema == {n: t for n, t in interface_rates_1m.schema.items() if n in COLUMNS}
     return output.to_dicts()
 
@@ -207,36 +182,3 @@ def test_octets_of_a_steady_counter_are_all_accounted_for(seconds: list[int], da
         assert row["in_bits_per_second"] == (None if expected is None else pytest.approx(expected))
     assert sum(r["steps_gap"] for r in rows) == len(seconds) - sum(near)
     assert sum(r["steps_normal"] + r["steps_wrap"] for r in rows) == sum(near)
-
-
-values = {
-    "ifHCInOctets": st.integers(0, 2**64 - 1),
-    "ifHCOutOctets": st.integers(0, 10**6),
-    "ifHighSpeed": st.integers(0, 400_000),
-    "ifSpeed": st.sampled_from([0, 10_000_000, 4_294_967_295]),
-    "ifName": st.sampled_from(["", "Gi1", "Gi2"]),
-    "sysUpTime": st.integers(0, 40_000) | st.integers(2**32 - 40_000, 2**32 - 1),
-    "ifCounterDiscontinuityTime": st.integers(0, 1),
-}
-# Half minutes, so that samples often meet the edges of windows and of the gap.
-half_minutes = st.integers(0, 30).map(lambda n: 30 * n)
-any_samples = st.lists(
-    st.sampled_from(sorted(values)).flatmap(lambda n: st.tuples(half_minutes, st.just(n), values[n])),
-    min_size=20,
-    max_size=50,
-    unique_by=lambda s: s[:2],
-)
-
-
-@given(any_samples, st.randoms(use_true_random=False))
-@settings(max_examples=25)
-def test_a_minute_computed_alone_equals_a_computation_of_all(samples: list[Sample], random: Random) -> None:
-    whole = frame(samples)
-    window = interface_rates_1m.window
-    assert window is not None
-    for row in rates(whole.sample(fraction=1, shuffle=True, seed=random.randrange(100))):
-        start = row["window_start"]
-        reach = (pl.col("observed_at") >= start - window.reach_ahead) & (
-            pl.col("observed_at") < start + window.size + window.reach_back
-        )
-        assert row in rates(whole.filter(reach))

@@ -254,7 +254,7 @@ def test_process_tells_which_table_failed(
     def fail(*_: object) -> None:
         raise SchemaMismatchError("cannot be written")
 
-    monkeypatch.setitem(micro_batch._STEPS, "silver", fail)
+    monkeypatch.setitem(micro_batch._STEPS, "decode", fail)
     ran = run("--config", config, "process")
     assert ran.code == 1
     assert f"{SILVER}: cannot be written" in one_line(ran)

@@ -233,14 +233,14 @@ def test_failing_table_does_not_hold_the_others(
 ) -> None:
     plant = Plant(tmp_path / "data")
     plant.land([Reading(1, 0, 1.5).payload])
-    carry_silver = micro_batch._STEPS["silver"]
+    decode = micro_batch._STEPS["decode"]
 
     def fail(context: Context, table: Table) -> TableResult:
         if table.identifier == "silver.snmp_samples":
             raise SourceUnavailableError("silver.snmp_samples: the disk does not answer")
-        return carry_silver(context, table)
+        return decode(context, table)
 
-    monkeypatch.setitem(micro_batch._STEPS, "silver", fail)
+    monkeypatch.setitem(micro_batch._STEPS, "decode", fail)
     result = materialize(plant, instance)
     assert not result.success
     assert plant.table(GOLD).height == 1
