@@ -1,9 +1,9 @@
 """The anomaly model: what is usual in each series, a detector over the z-scores of all, and what its scores mean."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +13,7 @@ import polars as pl
 from ml.baselines import MIN_WINDOWS, learn
 from ml.calibration import tails
 from ml.decision import Verdicts, decide
+from ml.drift import Reference, reference
 from ml.features import z_scores
 from ml.policy import Policy, assigned
 from ml.quantities import FEATURES, SERIES, Ordered, by_devices, measured, ordered
@@ -22,9 +23,13 @@ from resources.model_store import ModelRefusedError, StoredModel
 SHIPPED = "ml.isolation_forest"
 """The detector that is used unless ``ml.detector`` names another."""
 
+REFERENCE = "reference"
+"""The parameter of a stored model that holds ``Model.reference``."""
+
 _FOLDS = 4
 _OUTLIER = 30.0
 _MOST_CALIBRATED = 400_000
+_MOST_REFERENCE = 20_000
 _PART, _THREADS = 65_536, 2
 _WANTED = "_is_wanted"
 
@@ -39,6 +44,7 @@ class Model:
         detector: name of the detector's module.
         features: names of the z-scores, in order.
         trained_rows: number of windows that the detector was fitted on.
+        reference: how the z-scores and scores of the training windows lay (``ml.drift``); empty in models of before.
     """
 
     state: Any
@@ -46,6 +52,7 @@ class Model:
     detector: str
     features: tuple[str, ...]
     trained_rows: int
+    reference: Reference = field(default_factory=dict)
 
 
 def detector(name: str) -> ModuleType:
@@ -77,7 +84,8 @@ def restore(stored: StoredModel) -> Model:
             f"this version computes {list(FEATURES)}; train the model again"
         )
     name = str(training.parameters.get("detector", SHIPPED))
-    return Model(stored.forest, stored.baselines, name, training.features, training.rows)
+    bins: Mapping[str, Any] = training.parameters.get(REFERENCE, {})
+    return Model(stored.forest, stored.baselines, name, training.features, training.rows, bins)
 
 
 def train(
@@ -117,7 +125,9 @@ def train(
     module = detector(name)
     state = module.fit(scores[is_normal], trees=trees, seed=seed)
     calibrated = _calibrated(module, state, rows, is_normal, baselines)
-    return Model(state, calibrated, name, FEATURES, int(is_normal.sum()))
+    sample = scores[is_normal][:: max(1, -(-int(is_normal.sum()) // _MOST_REFERENCE))]
+    bins = reference(sample, module.score(state, sample))
+    return Model(state, calibrated, name, FEATURES, int(is_normal.sum()), bins)
 
 
 def _calibrated(

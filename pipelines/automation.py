@@ -11,11 +11,12 @@ import dagster as dg
 from assets.table import Table
 from pipelines.config import Config
 from pipelines.dagster_assets import MAINTENANCE, MICRO_BATCH, streaming
+from pipelines.drift import DRIFT, score_tables
 from pipelines.housekeeping import HOUSEKEEPING
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key
 from pipelines.quality import EXPECTATIONS
 from pipelines.run_process import fail_dead_runs, in_flight
-from pipelines.training import MODEL_KEY, has_model, is_ready
+from pipelines.training import MODEL_KEY, has_model, is_asked_for, is_ready
 from resources.errors import SecchiError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ def jobs(config: Config, tables: Mapping[str, Table]) -> "list[UnresolvedAssetJo
     """One job a rhythm; each is one op and so one process."""
     carried = dg.AssetSelection.assets(*(asset_key(t.identifier) for t in streaming(tables)))
     checks = [dg.AssetCheckKey(asset_key(identifier), EXPECTATIONS) for identifier in tables]
+    drift = [dg.AssetCheckKey(asset_key(table.identifier), DRIFT) for table in score_tables(tables)]
     longest = int(config.micro_batch.duration.total_seconds()) + _LONGEST_RUN
     return [
         # The contract checks are told by the op, of the tables to which something came; a check that a run has promised
         # and does not tell would show as skipped.
         _job(MICRO_BATCH, carried.without_checks(), longest, "Carries what landed through every layer.", priority=10),
         _job("quality", dg.AssetSelection.checks(*checks), _LONGEST_RUN, "Runs the suites over recent rows."),
+        _job("drift", dg.AssetSelection.checks(*drift), _LONGEST_RUN, "Compares recent scores with the training."),
         _job("training", dg.AssetSelection.assets(MODEL_KEY), _LONGEST_RUN, "Trains a new anomaly model."),
         _job("maintenance", dg.AssetSelection.assets(MAINTENANCE), _LONGEST_RUN, "Upkeep of the tables."),
         _job("housekeeping", dg.AssetSelection.assets(HOUSEKEEPING), _LONGEST_RUN, "Deletes Dagster's old runs."),
@@ -163,7 +166,7 @@ def micro_batches_sensor(config: Config) -> dg.SensorDefinition:
 
 
 def first_model_sensor(config: Config) -> dg.SensorDefinition:
-    """Asks for a training as soon as there is something to learn from; after that the schedule does."""
+    """Asks for a training as soon as there is something to learn from; after that the schedule does, and drift."""
     opened = _contexts(config)
 
     @dg.sensor(
@@ -171,7 +174,8 @@ def first_model_sensor(config: Config) -> dg.SensorDefinition:
         name="first_model",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Asks for a training when there is no usable model and there are ml.min_windows final windows.",
+        description="Asks for a training when there is no usable model and there are ml.min_windows final windows, or "
+        "when ops.requests asks for one since the last.",
     )
     def first_model(context: dg.SensorEvaluationContext) -> Evaluation:
         if busy := in_flight(context.instance, "training"):
@@ -180,7 +184,7 @@ def first_model_sensor(config: Config) -> dg.SensorDefinition:
             return dg.SkipReason("the last training failed a while ago; it is tried again later")
         try:
             if has_model(opened()):
-                return dg.SkipReason("there is a model")
+                return dg.RunRequest() if is_asked_for(opened()) else dg.SkipReason("there is a model")
             if not is_ready(opened()):
                 least = config.ml.min_windows
                 return dg.SkipReason(f"fewer than {least} final windows (ml.min_windows), or too few in most series")
@@ -195,6 +199,7 @@ def schedules(config: Config) -> list[dg.ScheduleDefinition]:
     """The schedules, each of the job of its name."""
     return [
         _schedule("quality", config.quality.schedule),
+        _schedule("drift", config.quality.schedule),
         _schedule("training", config.ml.schedule),
         _schedule("maintenance", config.maintenance.schedule),
         _schedule("housekeeping", HOUSEKEEPING_SCHEDULE),

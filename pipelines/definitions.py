@@ -14,6 +14,7 @@ def definitions() -> dg.Definitions:
     from pipelines import automation, dagster_assets
     from pipelines.config import load_config
     from pipelines.context import check_retention
+    from pipelines.drift import drift_checks
     from pipelines.housekeeping import housekeeping_asset
     from pipelines.micro_batch_run import asset_key
     from pipelines.quality import quality_checks
@@ -32,7 +33,7 @@ def definitions() -> dg.Definitions:
             *dagster_assets.side_specs(tables),
             *dagster_assets.outside_specs(config, tables),
         ],
-        asset_checks=[quality_checks(config, tables)],
+        asset_checks=[quality_checks(config, tables), drift_checks(config, tables)],
         jobs=automation.jobs(config, tables),
         sensors=[automation.micro_batches_sensor(config), automation.first_model_sensor(config)],
         schedules=automation.schedules(config),

@@ -106,6 +106,20 @@ def _champion(context: "Context") -> "Model | None":
         return None
 
 
+def is_asked_for(context: "Context") -> bool:
+    """Whether ``ops.requests`` asks for a training that was not made since."""
+    from assets.ops.requests import requests
+    from pipelines.waiting import TRAINING
+    from resources.selection import Among
+
+    stored = context.models.ids(MODEL)
+    if not stored or not context.lakehouse.exists(requests.stored):
+        return False
+    context.lakehouse.table(requests.stored, refresh=True)
+    asked = context.lakehouse.read(requests.stored, Among("kind", [TRAINING]), columns=["requested_at"]).to_series()
+    return asked.len() > 0 and bool((asked > context.models.load(MODEL, stored[-1]).training.trained_at).any())
+
+
 def train_if_needed(context: "Context") -> str | None:
     """Trains when there is no usable model and there are enough windows; returns the new model's id, else None."""
     if has_model(context) or not is_ready(context):
@@ -125,7 +139,7 @@ def train(context: "Context") -> TrainingReport:
     Raises:
         NotEnoughWindowsError: there are fewer than ``ml.min_windows``, or no series has enough of them.
     """
-    from ml.anomaly_model import SHIPPED
+    from ml.anomaly_model import REFERENCE, SHIPPED
     from pipelines.labels import known_labels
     from pipelines.waiting import request_rebuild
     from resources.model_store import Training
@@ -136,6 +150,7 @@ def train(context: "Context") -> TrainingReport:
     model, excluded = fitted(context, table, windows, known_labels(context))
     assert snapshot is not None
     parameters: dict[str, Any] = {"trees": settings.trees, "false_alarm_rate": settings.false_alarm_rate}
+    parameters[REFERENCE] = model.reference
     if settings.detector != SHIPPED:
         parameters["detector"] = settings.detector
     champion, was_current = _champion(context), context.models.current(MODEL)

@@ -14,6 +14,9 @@ from resources.errors import CommitConflictError
 from resources.lakehouse import Commit
 from resources.selection import Among
 
+TRAINING = "training"
+"""Kind of the requests that ask for a new model."""
+
 _COLUMNS = ("record_id", "stage", "source", "reason", "message", "stream", "sequence", "row", "quarantined_at")
 _PRODUCER = "secchi replay"  # of every request; stored, so it keeps its first name
 _ATTEMPTS = 5
@@ -61,6 +64,15 @@ def request_rebuild(context: Context, table: str, low: datetime | None = None, h
     """
     span = {"from": low.isoformat() if low else None, "to": high.isoformat() if high else None}
     return _request(context, table, "rebuild", span)
+
+
+def request_training(context: Context, model: str, because: str) -> str:
+    """Asks for a training of a model; returns the request's id.
+
+    Raises:
+        CommitConflictError: other requests were made at the same time, again and again.
+    """
+    return _request(context, model, TRAINING, {"reason": because})
 
 
 def _request(context: Context, table: str, kind: str, selection: dict[str, str | None]) -> str:

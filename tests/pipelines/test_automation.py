@@ -194,9 +194,9 @@ def test_everything_runs_by_itself() -> None:
         "first_model": "RUNNING",
     }
     assert {s.job_name: s.default_status.value for s in found.schedule_defs} == dict.fromkeys(
-        ("quality", "training", "maintenance", "housekeeping"), "RUNNING"
+        ("quality", "drift", "training", "maintenance", "housekeeping"), "RUNNING"
     )
-    for name in ("micro_batch", "quality", "training", "maintenance", "housekeeping"):
+    for name in ("micro_batch", "quality", "drift", "training", "maintenance", "housekeeping"):
         job = found.get_job(name)
         assert job.executor_def.name == "in_process", name
         assert len(job.nodes) == 1 and all(node.definition.pools for node in job.nodes), name
