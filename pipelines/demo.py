@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.config import Config, load_config
 from pipelines.services import child_environment, dagster_home, stages
-from pipelines.simulate.broker import broker_command
+from pipelines.simulate.broker import User, broker_command
 from pipelines.up import Child, Supervisor
 from resources.errors import SecchiError, SourceUnavailableError
 
@@ -33,7 +34,8 @@ _AGENTS = (("system", "interfaces"), ("system", "ups"), ("system", "sensors"), (
 
 _SIMULATE = ("pipelines.cli", "simulate")
 _SITES = "101,102,103,104,105,106"
-"""Three regions: enough to look at, and soon through."""
+_REGIONS = ("north", "south", "east")
+"""Those of the sites, each with a broker and logins of its own: enough to look at, and soon through."""
 
 _DRAIN_SECONDS = 240.0
 _QUERIES = (
@@ -62,7 +64,12 @@ def config_text(options: Options) -> str:
         "# Written by make demo.",
         '[lakehouse]\npath = "lake"',
         '[time]\nidle = "10s"',
-        f'[[mqtt]]\nname = "factory"\nport = {options.mqtt_port}\ntopics = ["factory_iot/#"]\nqos = 1',
+        *(
+            f'[[mqtt]]\nname = "{region}"\nport = {options.mqtt_port + position}\nqos = 1\n'
+            f'topics = ["factory_iot/{region}/#"]\n'
+            f'username = "secchi-{region}"\npassword = {{file = "passwords/secchi-{region}"}}'
+            for position, region in enumerate(_REGIONS)
+        ),
         f"[snmp.modules.system]\nget = {json.dumps(_GETS)}",
         *(f"[snmp.modules.{name}]\nwalk = {json.dumps(roots)}" for name, roots in _WALKS.items()),
     ]
@@ -70,6 +77,17 @@ def config_text(options: Options) -> str:
         port, names = options.snmp_port + position, json.dumps(modules)
         parts.append(f'[[snmp.targets]]\nhost = "127.0.0.1"\nport = {port}\nmodules = {names}')
     return "\n\n".join(parts) + "\n"
+
+
+def new_users(region: str, folder: Path) -> tuple[User, User]:
+    """The plant that publishes at a region's broker, and the collector that reads there; passwords stand in files."""
+    topics = (f"factory_iot/{region}/#",)
+    plant = User(f"plant-{region}", secrets.token_urlsafe(16), writes=topics)
+    collector = User(f"secchi-{region}", secrets.token_urlsafe(16), reads=topics)
+    (folder / "passwords").mkdir(mode=0o700, exist_ok=True)
+    for user in (plant, collector):
+        (folder / "passwords" / user.name).write_text(user.password)
+    return plant, collector
 
 
 @dataclass
@@ -106,8 +124,12 @@ class Demo:
         """Starts agents, collectors and Dagster; the factory sends when all is there."""
         run, environment = self.supervisor.start, child_environment(self.config_file, dagster_home(self.config))
         python = [sys.executable, "-W", "ignore", "-m"]
-        broker = broker_command(self.options.folder / "broker", self.options.mqtt_port)
-        run(Child("broker", broker, environment, _answers(self.options.mqtt_port)))
+        logins: dict[str, str] = {}
+        for port, region in enumerate(_REGIONS, self.options.mqtt_port):
+            plant, collector = new_users(region, self.options.folder)
+            broker = broker_command(self.options.folder / f"broker-{region}", port, (plant, collector))
+            run(Child(f"broker-{region}", broker, environment, _answers(port)))
+            logins[_variable(region)] = plant.password
         ports = ",".join(str(self.options.snmp_port + i) for i in range(len(_AGENTS)))
         agents = [*python, *_SIMULATE, "snmp", "--ports", ports, "--answered", str(self.answered_file)]
         first, *rest = stages(self.config, self.config_file, "127.0.0.1", self.options.port)
@@ -116,11 +138,13 @@ class Demo:
         run(Child("agents", agents, environment, self.answered_file.exists), *first)
         for stage in rest:
             run(*stage)
-        run(Child("factory", [*python, *self._factory()], environment, has_end=True))
+        run(Child("factory", [*python, *self._factory()], {**environment, **logins}, has_end=True))
 
     def _factory(self) -> list[str]:
-        broker = f"127.0.0.1:{self.options.mqtt_port}"
-        command = [*_SIMULATE, "factory", "--broker", broker, "--sites", _SITES, "--sent", str(self.sent_file)]
+        command = [*_SIMULATE, "factory", "--sites", _SITES, "--sent", str(self.sent_file)]
+        for port, region in enumerate(_REGIONS, self.options.mqtt_port):
+            command += ["--broker", f"{region}=127.0.0.1:{port}", "--username", f"{region}=plant-{region}"]
+            command += ["--password-env", f"{region}={_variable(region)}"]
         command += ["--rate", str(self.options.rate), "--history", self.options.history]
         if self.options.duration is not None:
             command += ["--duration", str(self.options.duration)]
@@ -136,7 +160,8 @@ class Demo:
         return status
 
     def _is_subscribed(self) -> bool:
-        return bool(self.collectors().get("mqtt", {}).get("factory", {}).get("connected"))
+        brokers = self.collectors().get("mqtt", {})
+        return all(bool(brokers.get(region, {}).get("connected")) for region in _REGIONS)
 
     def landed(self) -> int:
         """Readings that are durable in landing."""
@@ -181,6 +206,11 @@ class Demo:
             if not self.supervisor.wait(0.5):
                 return False
         return True
+
+
+def _variable(region: str) -> str:
+    """The environment variable with the password of a region's plant."""
+    return f"PLANT_{region.upper()}_PASSWORD"
 
 
 def _answers(port: int) -> Callable[[], bool]:
@@ -292,7 +322,7 @@ def run_suites(demo: Demo) -> int:
 def run(options: Options) -> int:
     """Runs the demo; returns the exit code."""
     shutil.rmtree(options.folder, ignore_errors=True)
-    (options.folder / "broker").mkdir(parents=True)
+    options.folder.mkdir(parents=True)
     config_file = options.folder / "secchi.toml"
     config_file.write_text(config_text(options))
     config = load_config(config_file)
@@ -322,7 +352,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=200.0, help="live readings a second")
     parser.add_argument("--history", default="6h", help="readings from so long ago are sent first")
     parser.add_argument("--port", type=int, default=3000, help="port of the web UI")
-    parser.add_argument("--mqtt-port", type=int, default=18830)
+    parser.add_argument("--mqtt-port", type=int, default=18830, help="first of three ports")
     parser.add_argument("--snmp-port", type=int, default=20161, help="first of four ports")
     try:
         return run(Options(**vars(parser.parse_args())))

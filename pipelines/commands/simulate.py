@@ -53,6 +53,16 @@ class _Address(click.ParamType[tuple[str, str, int]]):
         return (region, host, int(port)) if colon else (region, port, _PORT)
 
 
+class _OfRegion(click.ParamType[tuple[str, str]]):
+    name = "of_region"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        region, _, text = value.rpartition("=")
+        return region, text
+
+
 _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 _USERNAME = click.option("--username", metavar="NAME", help="User name at the broker.")
 _PASSWORD = click.option("--password-env", metavar="VARIABLE", help="Environment variable that holds the password.")
@@ -77,8 +87,22 @@ def command() -> None:
     metavar="[REGION=]HOST[:PORT]",
     help="Broker to publish to; 127.0.0.1:1883. With a region only that region's readings: give one for each.",
 )
-@_USERNAME
-@_PASSWORD
+@click.option(
+    "--username",
+    "usernames",
+    type=_OfRegion(),
+    multiple=True,
+    metavar="[REGION=]NAME",
+    help="User name at the brokers; with a region at that region's.",
+)
+@click.option(
+    "--password-env",
+    "password_envs",
+    type=_OfRegion(),
+    multiple=True,
+    metavar="[REGION=]VARIABLE",
+    help="Environment variable that holds the password.",
+)
 @click.option("--qos", type=click.IntRange(0, 2), default=1, show_default=True, help="Quality of service.")
 @click.option(
     "--catalogue",
@@ -110,7 +134,13 @@ def command() -> None:
     help="Every so many live readings one that no reader can use; 0 for none.",
 )
 @_SEED
-def factory(brokers: tuple[tuple[str, str, int], ...], history_interval: timedelta, **given: Any) -> None:
+def factory(
+    brokers: tuple[tuple[str, str, int], ...],
+    usernames: tuple[tuple[str, str], ...],
+    password_envs: tuple[tuple[str, str], ...],
+    history_interval: timedelta,
+    **given: Any,
+) -> None:
     """Send the readings of factories over MQTT.
 
     First their history as fast as the broker takes it, then the present. Sites keep their operating hours; each day,
@@ -121,10 +151,13 @@ def factory(brokers: tuple[tuple[str, str, int], ...], history_interval: timedel
     if history_interval < timedelta(milliseconds=1):
         raise click.BadParameter(f"must be at least 1ms, got {history_interval}", param_hint="'--history-interval'")
     options = {name: value for name, value in given.items() if value is not None}
-    login = (options.pop("qos"), options.pop("username", None), options.pop("password_env", None))
     options["start"] = _start(options.pop("start", None))
-    targets = {region: _target((host, port), *login) for region, host, port in brokers}
-    everywhere = targets.pop("", None) or _target(("127.0.0.1", _PORT), *login)
+    addresses = {"": ("127.0.0.1", _PORT)} | {region: (host, port) for region, host, port in brokers}
+    names = _of_regions("--username", usernames, addresses)
+    variables = _of_regions("--password-env", password_envs, addresses)
+    qos = options.pop("qos")
+    targets = {region: _target(to, qos, names[region], variables[region]) for region, to in addresses.items()}
+    everywhere = targets.pop("")
     run(Options(everywhere, targets, history_interval=history_interval, **options), _stopped())
 
 
@@ -172,6 +205,16 @@ def snmp(ports: tuple[int, ...], answered: Path | None, seed: int) -> None:
     from pipelines.simulate.snmp_agents import run
 
     run(ports, answered, seed)
+
+
+def _of_regions(
+    option: str, given: tuple[tuple[str, str], ...], addresses: dict[str, tuple[str, int]]
+) -> dict[str, str | None]:
+    """What an option says for each broker; without a region it holds for all that it does not name."""
+    found = dict(given)
+    if unknown := sorted(found.keys() - addresses.keys()):
+        raise click.BadParameter(f"no --broker has the region {unknown[0]!r}", param_hint=f"'{option}'")
+    return {region: found.get(region, found.get("")) for region in addresses}
 
 
 def _target(address: tuple[str, int], qos: Any, username: str | None, password_env: str | None) -> "Target":

@@ -55,11 +55,13 @@ def lines_until(process: subprocess.Popen[str], key: str, value: str) -> list[di
 class Subscriber:
     """A QoS 1 subscriber with a persistent session that keeps all it gets."""
 
-    def __init__(self, port: int, topic: str = "factory_iot/#") -> None:
+    def __init__(self, port: int, topic: str = "factory_iot/#", login: tuple[str, str] | None = None) -> None:
         self.messages: list[tuple[str, bytes]] = []
         self._arrived = threading.Condition()
         self._subscribed = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="reader", clean_session=False)
+        if login:
+            self._client.username_pw_set(*login)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._on_message

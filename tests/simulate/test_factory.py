@@ -1,5 +1,6 @@
 """The factory's process against a real broker: what is recorded is what arrives, nothing twice, and a clean stop."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines.simulate.broker import amqtt_command, broker_command
+from pipelines.simulate.broker import User, amqtt_command, broker_command
 from tests.services import free_port, require_binary
 from tests.simulate.processes import STRICT, Subscriber, lines_until, running, stop
 
@@ -169,6 +170,7 @@ def test_amqtt_serves_the_factory(tmp_path: Path) -> None:
         (["--history", "soon"], "must be a duration like '30s', '5m', '1h30m' or a number of seconds, got 'soon'"),
         (["--history-interval", "0"], "must be at least 1ms, got 0:00:00"),
         (["--rate", "0"], "0.0 is not in the range x>0"),
+        (["--username", "north=plant"], "no --broker has the region 'north'"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
@@ -191,3 +193,39 @@ def test_each_region_goes_to_its_broker(port: int, tmp_path: Path) -> None:
         others = {topic.split("/")[1] for topic, _ in rest.wait_for(lines[-1]["sent"] - len(north.messages))}
     assert (topics, others) == ({"north"}, {"south", "east"})
     assert len(north.messages) + len(rest.messages) == lines[-1]["sent"] > LEAST
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+def test_regional_brokers_have_logins_of_their_own(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "mosquitto":
+        require_binary("mosquitto")
+    command = [*FACTORY, "--duration", "0", *SHORT_HISTORY, "--sites", "101,102"]
+    with contextlib.ExitStack() as stack:
+        readers = {}
+        for region in ("north", "south"):
+            port, topics = free_port(), (f"factory_iot/{region}/#",)
+            users = (User("plant", f"p {region}", writes=topics), User("reader", f"r {region}", reads=topics))
+            brokers = {
+                "mosquitto": broker_command,
+                "amqtt": lambda folder, port, users: amqtt_command(port, folder, users),
+            }
+            stack.enter_context(running(brokers[kind](tmp_path / region, port, users), port))
+            readers[region] = stack.enter_context(Subscriber(port, topics[0], ("reader", f"r {region}")))
+            monkeypatch.setenv(f"{region.upper()}_PASSWORD", f"p {region}")
+            command += [
+                "--broker",
+                f"{region}=127.0.0.1:{port}",
+                "--password-env",
+                f"{region}={region.upper()}_PASSWORD",
+            ]
+        finish([*command, "--username", "plant", "--sent", str(tmp_path / "sent.csv")])
+        sent = read(tmp_path / "sent.csv")
+        of_site = Counter(line["site_id"] for line in sent.lines)
+        north, south = readers["north"].wait_for(of_site["101"]), readers["south"].wait_for(of_site["102"])
+        refused, _ = finish([*command, "--username", "plant", "--username", "south=reader"])
+    assert digests(north + south) == sent.digests and len(sent.lines) > 200
+    assert ({topic for topic, _ in north}, {topic for topic, _ in south}) == (
+        {"factory_iot/north/101"},
+        {"factory_iot/south/102"},
+    )
+    assert len(refused[-1]["problems"]) == 1 and "the broker refuses" in refused[-1]["problems"][0]
