@@ -24,6 +24,7 @@ from pysnmp.hlapi.v3arch.asyncio import (
 )
 
 from benchmarks import snmp_traps
+from benchmarks.snmp_fuzz import fuzz
 from benchmarks.snmp_scale import scale
 from resources.snmp import MAX_REPETITIONS, SnmpSession
 from tests.resources.snmpd import snmpd
@@ -127,7 +128,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "traps": lambda options: snmp_traps.traps(options.traps),
     "informs": lambda options: snmp_traps.informs(options.informs),
     "decode": lambda options: snmp_traps.decode(options.varbinds),
-    "fuzz": lambda options: snmp_traps.fuzz(options.datagrams),
+    "fuzz": lambda options: fuzz(options.datagrams, options.answers),
 }
 
 
@@ -141,7 +142,8 @@ def main() -> None:
     options.add_argument("--traps", type=int, default=60_000)
     options.add_argument("--informs", type=int, default=500)
     options.add_argument("--varbinds", type=int, default=600_000)
-    options.add_argument("--datagrams", type=int, default=20_000, help="mutated ones; 1000000 for a thorough run")
+    options.add_argument("--datagrams", type=int, default=1_000_000, help="mutated traps")
+    options.add_argument("--answers", type=int, default=100_000, help="mutated answers to the poller")
     chosen = options.parse_args()
     figures: Figures = {}
     for section in chosen.sections.split(","):

@@ -1,16 +1,15 @@
-"""The parts of make bench-snmp behind the poller: traps into landing and silver, INFORMs, decoding, mutated datagrams.
+"""The parts of make bench-snmp behind the poller: traps into landing and silver, INFORMs, decoding.
 
 Rates are of processor time of this process, so that they say what one core does whatever else runs; walls are told too.
 """
 
 import asyncio
 import random
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,10 +25,9 @@ from pipelines.context import Context, open_context
 from pipelines.silver_step import run_silver
 from resources.landing import LandingLimits, LandingStream
 from resources.snmp_ber import integer
-from resources.snmp_engine import SnmpEngine
-from resources.snmp_notification import INFORM, V2_TRAP, NotificationError, read_notification
-from tests.collect.trap_collecting import USERS, Listening, listening
-from tests.resources.test_snmp_notification import LINK_DOWN, SEEDS, pdu, v2c
+from resources.snmp_notification import INFORM, V2_TRAP
+from tests.collect.trap_collecting import Listening, listening
+from tests.resources.test_snmp_notification import LINK_DOWN, pdu, v2c
 
 Figures = dict[str, str]
 _SENDER = """
@@ -56,7 +54,7 @@ def traps(count: int) -> Figures:
         )
         context = open_context(Config(lakehouse=LakehouseConfig(path=root)))
         run_bronze(context, snmp_traps)
-        with _processor() as decoding:
+        with processor() as decoding:
             rows = run_silver(context, trap_events).rows
     print(f"trap events: {rows} in silver, {rows / decoding[0]:.0f} a second of one core")
     return {"traps_per_s": f"{landed / used:.0f}", "trap_events_per_s": f"{rows / decoding[0]:.0f}"}
@@ -65,7 +63,7 @@ def traps(count: int) -> Figures:
 async def _land(root: Path, count: int) -> tuple[int, int, float, float]:
     datagram = v2c(pdu(V2_TRAP, *LINK_DOWN)).hex()
     async with listening(root, rate=0) as there:
-        with _processor() as used:
+        with processor() as used:
             command = [sys.executable, "-c", _SENDER, str(there.port), str(count), "20000", datagram]
             sender = await asyncio.create_subprocess_exec(*command)
             await sender.wait()
@@ -83,7 +81,7 @@ async def _settled(there: Listening) -> None:
 
 
 @contextmanager
-def _processor() -> Iterator[list[float]]:
+def processor() -> Iterator[list[float]]:
     """Seconds of processor time of this process and of the wall clock, filled in at the end."""
     found = [0.0, 0.0]
     used, wall = time.process_time(), time.perf_counter()
@@ -131,7 +129,7 @@ def decode(count: int) -> Figures:
         context = open_context(Config(lakehouse=LakehouseConfig(path=Path(folder))))
         _land_varbinds(context, count)
         run_bronze(context, snmp_varbinds)
-        with _processor() as used:
+        with processor() as used:
             rows = run_silver(context, snmp_samples).rows
     print(
         f"decode: {rows} varbinds in {used[1]:.2f} s, {used[0]:.2f} s of processor time, {rows / used[1]:.0f} a second"
@@ -167,48 +165,3 @@ def _land_varbinds(context: Context, count: int) -> None:
     stream.write(records)
     stream.seal()
     stream.close()
-
-
-def fuzz(count: int) -> Figures:
-    """Mutated datagrams: each is read or refused, and memory does not grow."""
-    rng = random.Random(0)
-    engine = SnmpEngine(b"\x80\x00\x1f\x88\x80", 3, USERS)
-    refused: dict[str, int] = {}
-    before = 0
-    with _processor() as used:
-        for number in range(count):
-            datagram = _mutated(rng, rng.choice(SEEDS))
-            try:
-                read_notification(datagram, USERS)
-            except NotificationError as error:
-                refused[error.reason] = refused.get(error.reason, 0) + 1
-            with suppress(ValueError):
-                engine.judge(datagram)
-            if number == count // 2:
-                before = _memory_kib()
-    grown = (_memory_kib() - before) / 1024
-    print(
-        f"fuzz: {count} datagrams in {used[1]:.0f} s, refused {sum(refused.values())} {refused}; "
-        f"the second half grew {grown:.1f} MiB"
-    )
-    return {"fuzz": str(count), "fuzz_grown_mib": f"{grown:.1f}"}
-
-
-def _mutated(rng: random.Random, seed: bytes) -> bytes:
-    octets = bytearray(seed)
-    for _ in range(rng.randrange(1, 6)):
-        at = rng.randrange(len(octets) + 1)
-        kind = rng.randrange(4)
-        if kind == 0 and octets:
-            octets[at % len(octets)] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            octets[at:at] = rng.randbytes(rng.randrange(1, 5))
-        elif kind == 2:
-            del octets[at : at + rng.randrange(1, 5)]
-        else:
-            del octets[at:]
-    return bytes(octets)
-
-
-def _memory_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
