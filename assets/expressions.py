@@ -88,7 +88,13 @@ class Expression:
 
 
 def open_sandbox() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that has no files, no network and one thread, so sums of floats are made in one order."""
+    """A connection that has no files, no network and one thread, so sums of floats are made in one order."""
+    return _sandbox().cursor()
+
+
+@cache
+def _sandbox() -> duckdb.DuckDBPyConnection:
+    """The database in memory behind every sandbox: opening one takes as long as a small batch."""
     connection = duckdb.connect(
         config={
             "threads": 1,
@@ -97,9 +103,9 @@ def open_sandbox() -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": False,
         }
     )
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     for name, (parameters, body, _) in _OURS.items():
-        connection.execute(f"CREATE TEMP MACRO {_PREFIX}{name}({parameters}) AS {body}")
+        connection.execute(f"CREATE MACRO {_PREFIX}{name}({parameters}) AS {body}")
     connection.execute("SET lock_configuration = true")
     return connection
 

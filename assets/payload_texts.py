@@ -5,6 +5,8 @@ one (``assets.json_payload``), which decides what is right. The grammar here all
 DuckDB would take leniently (trailing commas, NaN, 12.5 or true as an integer) never reaches it, nor does deep nesting.
 """
 
+from functools import cache
+
 import duckdb
 import polars as pl
 import pyarrow as pa
@@ -37,9 +39,15 @@ def ask(query: str, payloads: pl.Series, **parameters: str) -> pl.DataFrame:
     """Runs a query over the table ``messages``, whose one column is ``payload``, in its order."""
     arrow = payloads.to_frame("payload").to_arrow(compat_level=pl.CompatLevel.newest())
     morsels = pa.Table.from_batches(arrow.to_batches(max_chunksize=_MORSEL), arrow.schema)
-    with duckdb.connect(config={"threads": pl.thread_pool_size(), "preserve_insertion_order": True}) as connection:
+    with _database().cursor() as connection:
         connection.register("messages", morsels)
         return pl.DataFrame(connection.sql(query, params=parameters).to_arrow_table())
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """The database in memory behind every query: opening one takes as long as reading some thousand payloads."""
+    return duckdb.connect(config={"threads": pl.thread_pool_size(), "preserve_insertion_order": True})
 
 
 def _texts(payloads: pl.Series) -> pl.Series:

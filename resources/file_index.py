@@ -11,8 +11,9 @@ from threading import Lock
 from typing import Any
 
 from pyiceberg.conversions import from_bytes
-from pyiceberg.manifest import DataFile, ManifestContent
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import DateType, PrimitiveType, TimestamptzType
 
 from resources.errors import SchemaMismatchError
@@ -46,6 +47,7 @@ class FileIndex:
     """Remembers what manifests list, and decoded bounds; for any thread."""
 
     def __init__(self) -> None:
+        self._lists: dict[str, tuple[str, list[ManifestFile]]] = {}
         self._manifests: OrderedDict[str, list[DataFile]] = OrderedDict()
         self._lock = Lock()
         self._bounds: dict[str, dict[str, tuple[Any, Any] | None]] = {}
@@ -61,14 +63,21 @@ class FileIndex:
             return []
         found = []
         with self._lock:
-            for manifest in snapshot.manifests(table.io):
+            for manifest in self._listed_manifests(table, snapshot):
                 if manifest.content == ManifestContent.DELETES:
                     name = ".".join(table.name())
                     raise SchemaMismatchError(f"{name}: has row-level deletes, which Secchi never writes")
                 found += [f for f in self._listed(table, manifest) if self._may_hold(table, f, where)]
         return found
 
-    def _listed(self, table: Table, manifest: Any) -> list[DataFile]:
+    def _listed_manifests(self, table: Table, snapshot: Snapshot) -> list[ManifestFile]:
+        """What the snapshot's manifest list holds; that of each table's newest snapshot is remembered."""
+        name = ".".join(table.name())
+        if name not in self._lists or self._lists[name][0] != snapshot.manifest_list:
+            self._lists[name] = snapshot.manifest_list, snapshot.manifests(table.io)
+        return self._lists[name][1]
+
+    def _listed(self, table: Table, manifest: ManifestFile) -> list[DataFile]:
         path = manifest.manifest_path
         if path not in self._manifests:
             entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)

@@ -233,7 +233,8 @@ class Lakehouse:
             frames.append(_scan([f.file_path for f in files if f.file_path not in recent], needed))
         if not frames:
             return pl.DataFrame(schema=schema)
-        parts = [frame.filter(*(w.polars() for w in where)).select(*schema) for frame in frames]
+        conditions = [w.polars() for w in where]
+        parts = [frame.filter(*conditions).select(*schema) for frame in frames]
         try:
             return pl.concat(parts).collect()
         except (OSError, pl.exceptions.ComputeError) as error:
