@@ -36,7 +36,7 @@ format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 
 lock:  ## Renews requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --extra dev --universal -p 3.11 \
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --extra dev --extra postgresql --extra mysql --universal -p 3.11 \
 		pyproject.toml -o requirements.lock
 
 bench-chain: $(STAMP)  ## 1.4 million readings from landing to gold, beside DuckDB

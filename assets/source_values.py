@@ -47,6 +47,8 @@ def _cast(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
         return _of_text(values, dtype)
     if dtype == pl.String:
         return values.cast(pl.String) if values.dtype.is_integer() or values.dtype == pl.Boolean else None
+    if dtype == pl.Boolean and values.dtype.is_integer():  # databases that know no booleans
+        return pl.select(pl.when(values.is_in([0, 1])).then(values == 1)).to_series()
     if values.dtype.is_numeric() and dtype.is_numeric():
         found = values.cast(dtype, strict=False)
         return (

@@ -70,12 +70,13 @@ def is_due(context: Context, table: Table) -> bool:
 def _is_due(context: Context, source: ReferenceConfig, marker: Marker) -> bool:
     if marker.get(_LOOKED) != _look(source):
         return True
-    return source.every is not None and context.clock() >= datetime.fromisoformat(marker[_LOOKED_AT]) + source.every
+    every = source.looked_at_every
+    return every is not None and context.clock() >= datetime.fromisoformat(marker[_LOOKED_AT]) + every
 
 
 def _look(source: ReferenceConfig) -> str:
     """Changes when the declaration or the file does."""
-    told = f"{source!r} {version_of(source.file)}"
+    told = f"{source!r} {version_of(source.file) if source.file else ''}"
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
@@ -136,11 +137,16 @@ def _next_version(
 
 
 def _given(function: Versions, source: ReferenceConfig) -> pl.DataFrame:
-    raw = read_reference_file(source.file, source.file_format)
+    if source.file is not None:
+        raw = read_reference_file(source.file, source.file_format)
+    else:
+        from resources.reference_databases import read_reference_query
+
+        raw = read_reference_query(source.database(), source.query, source.table, source.timeout)
     try:
         return function.given(raw, source.valid_from, source.valid_to)
     except SourceUnavailableError as error:
-        raise SourceUnavailableError(f"{source.file}: {error}") from error
+        raise SourceUnavailableError(f"{source.place}: {error}") from error
 
 
 def _stored(context: Context, table: Table) -> pl.DataFrame:

@@ -15,7 +15,7 @@ _SHOWN_CHARACTERS = 80
 class StrictModel(BaseModel):
     """Base of every section of a file: immutable, and unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resources.durations import spelled
-
 if TYPE_CHECKING:
     from pipelines.cli import Settings
     from pipelines.config import Config
@@ -61,6 +59,7 @@ def check_secrets(config: "Config") -> None:
     places = {f"mqtt[{index}].password": broker.password for index, broker in enumerate(config.mqtt)}
     for name, auth in config.snmp.auths.items():
         places |= {f"snmp.auths.{name}.{option}": secret for option, secret in auth.secrets.items()}
+    places |= {f"reference[{index}].password": each.password for index, each in enumerate(config.reference)}
     for place, secret in places.items():
         if secret is None:
             continue
@@ -101,10 +100,10 @@ def _references(config: "Config") -> list[tuple[str, ...]]:
     return [
         (
             "reference",
-            str(each.file),
+            each.place,
             f"reference.{each.name}",
-            f"{each.file_format}, when it changes" + (f" and every {spelled(each.every)}" if each.every else ""),
-            "",
+            each.rhythm,
+            _place(each.password).removeprefix(", "),
         )
         for each in config.reference
     ]

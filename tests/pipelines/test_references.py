@@ -193,7 +193,7 @@ def test_status_tells_the_problem(tmp_path: Path, file: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"file": None}, "reference[0].file is missing"),
+        ({"file": None}, "reference[0] file is missing; it, or url with query"),
         ({"files": "x.csv"}, "reference[0].files is not a known key; did you mean file?"),
         ({"file": "owners.txt"}, "format is missing: 'csv', 'parquet', 'json' or 'ndjson'; the name 'owners.txt' does"),
         ({"format": "xml"}, "reference[0].format must be 'csv', 'parquet', 'json' or 'ndjson', got 'xml'"),
