@@ -232,12 +232,13 @@ def _line_count(path: Path) -> int:
 
 
 def is_drained(demo: Demo) -> bool:
-    """Whether everything that landed is in gold, every window is final, and every final window is scored."""
+    """Whether all that landed is in gold, every window is final and scored, and a model trained if one can be."""
     from pipelines.micro_batch import is_behind
+    from pipelines.training import has_model, is_ready
     from resources.selection import Among
 
     context = demo.context
-    if is_behind(context) is not None or context.models.current("sensor_windows") is None:
+    if is_behind(context) is not None or (is_ready(context) and not has_model(context)):
         return False
     windowed = [t for t in context.tables.values() if t.window and t.window.has_finality]
     return not any(context.lakehouse.files(t.stored, Among("is_final", [False])) for t in windowed) or all(
