@@ -45,9 +45,10 @@ def counter_steps(samples: pl.DataFrame) -> pl.DataFrame:
             ``REACH_BACK`` behind them.
     """
     counters = _counters(samples)
-    known = counters.join(visits(counters, samples), on=["device_id", "if_index", "poll_id"], how="left")
-    steps = _with_samples_before(known)
-    return _judged(_with_reboots(steps, uptimes(samples)))
+    told = uptimes(samples)
+    known = counters.join(visits(counters, samples, told), on=["device_id", "if_index", "poll_id"], how="left")
+    steps = _with_samples_before(known.with_columns(instance_id=pl.coalesce("interface_id", "instance_id")))
+    return _judged(_with_reboots(steps, told))
 
 
 def _counters(samples: pl.DataFrame) -> pl.DataFrame:

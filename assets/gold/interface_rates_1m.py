@@ -9,7 +9,7 @@ from assets.silver.counter_rates import counter_rates
 from assets.table import MINUTE, UTC_TIME, Window, column, table
 from resources.stored_table import Partition
 
-_INTERFACE = ["device_id", "if_index"]
+_INTERFACE = ["device_id", "interface_id"]
 _WIDE = {"ifHCInOctets": "in", "ifHCOutOctets": "out"}
 _NARROW = {"ifInOctets": "in", "ifOutOctets": "out"}
 _RATES = "silver.counter_rates"
@@ -28,6 +28,7 @@ def _steps(rates: pl.DataFrame) -> pl.DataFrame:
     steps = (
         rates.filter(pl.col("counter").is_in([*_WIDE, *_NARROW]), pl.col("if_index").is_not_null())
         .with_columns(
+            interface_id="instance_id",
             direction=pl.col("counter").replace_strict(_WIDE | _NARROW, return_dtype=pl.String),
             window_start=pl.col("observed_at").dt.truncate("1m"),
             is_wide=pl.col("counter").is_in(list(_WIDE)),
@@ -67,7 +68,16 @@ def _last(name: str) -> pl.Expr:
 
 _COLUMNS = (
     column("device_id", pl.String, "Agent as host:port", required=True, lineage=f"{_RATES}.device_id"),
-    column("if_index", pl.Int64, "ifIndex of the interface", required=True, lineage=f"{_RATES}.if_index"),
+    column(
+        "interface_id",
+        pl.String,
+        "What the interface keeps when the agent numbers its interfaces anew, e.g. ifName:Gi0/3",
+        required=True,
+        lineage=f"{_RATES}.instance_id",
+    ),
+    column(
+        "if_index", pl.Int64, "ifIndex of the interface at the last step", required=True, lineage=f"{_RATES}.if_index"
+    ),
     column("if_name", pl.String, "ifName, else ifDescr, of the last step that has one", lineage=f"{_RATES}.if_name"),
     column("window_start", UTC_TIME, "Start of the minute", required=True, lineage=f"{_RATES}.observed_at"),
     column("window_end", UTC_TIME, "End of the minute, exclusive", required=True, lineage=f"{_RATES}.observed_at"),
@@ -115,11 +125,11 @@ _COLUMNS = (
     layer="gold",
     columns=_COLUMNS,
     inputs=(counter_rates,),
-    key=("device_id", "if_index", "window_start"),
+    key=("device_id", "interface_id", "window_start"),
     series=("device_id",),
     time="window_start",
     window=Window(size=MINUTE, lateness=timedelta(seconds=30)),
-    definition="steps of silver.counter_rates",
+    definition="2",  # another one with other rules: what is stored is computed again
     partitions=(Partition("window_start", "hour"),),
     kinds=("iceberg", "gold", "polars", "snmp"),
     freshness=timedelta(minutes=10),
@@ -135,6 +145,7 @@ def interface_rates_1m(rates: pl.DataFrame) -> pl.DataFrame:
         _steps(rates)
         .group_by(*_INTERFACE, "window_start", maintain_order=True)
         .agg(
+            _last("if_index"),
             _last("if_name"),
             _last("speed_bits_per_second"),
             *_passed("in"),

@@ -25,9 +25,10 @@ _COLUMNS = (
     column(
         "instance_id",
         pl.String,
-        "Which one of its kind: the row's INDEX values; empty where the object is not known",
+        "Which one of its kind: of an interface what it keeps when it is numbered anew, e.g. ifName:Gi0/3 (else of "
+        "ifDescr, ifAlias, ifPhysAddress, ifIndex); else the row's INDEX values; empty where the object is not known",
         required=True,
-        lineage=f"{_SAMPLES}.instance",
+        lineage=(f"{_SAMPLES}.instance", f"{_SAMPLES}.metric_value"),
     ),
     column("observed_at", UTC_TIME, "Time of the sample, the end of its step", required=True, lineage=_AT),
     column("before_at", UTC_TIME, "Time of the sample before it, at most 5 minutes earlier; else null", lineage=_AT),
@@ -53,7 +54,12 @@ _COLUMNS = (
         "metric_oid", pl.String, "OID of the sample, with instance", required=True, lineage=f"{_SAMPLES}.metric_oid"
     ),
     column("mib_module", pl.String, "Module of the object", lineage=f"{_SAMPLES}.mib_module"),
-    column("if_index", pl.Int64, "ifIndex, where the counter is of an interface", lineage=f"{_SAMPLES}.instance"),
+    column(
+        "if_index",
+        pl.Int64,
+        "ifIndex at that time, where the counter is of an interface",
+        lineage=f"{_SAMPLES}.instance",
+    ),
     column("if_name", pl.String, "ifName of the interface, else ifDescr", lineage=f"{_SAMPLES}.metric_value"),
     column(
         "speed_bits_per_second",
@@ -74,6 +80,7 @@ _COLUMNS = (
     sender=("device_id",),
     time="observed_at",
     window=Window(size=timedelta(0), reach_ahead=REACH_AHEAD, reach_back=REACH_BACK, has_finality=False),
+    definition="2",  # another one with other rules: what is stored is judged again
     partitions=(Partition("observed_at", "hour"),),
     sort=("observed_at", "device_id", "counter", "instance_id"),
     kinds=("iceberg", "silver", "polars", "snmp"),

@@ -20,7 +20,7 @@ def frame(samples: Iterable[Sample], device: str = "sw1:161", index: int = 3) ->
         rows.append(
             {
                 "device_id": device,
-                "metric_oid": name,
+                "metric_oid": f"{name}.{0 if is_system else index}",
                 "object_name": name,
                 "mib_module": "SNMPv2-MIB" if is_system else "IF-MIB",
                 "instance_identifier": "0" if is_system else str(index),
@@ -29,8 +29,16 @@ def frame(samples: Iterable[Sample], device: str = "sw1:161", index: int = 3) ->
                 "metric_value": str(value),
                 "numeric_value": None if number is None else float(number),
                 "counter_value": number if "Octets" in name or "Errors" in name else None,
-                "poll_id": str(round(seconds)),
+                "poll_id": str(int(seconds) // 2),
                 "observed_at": T0 + timedelta(seconds=seconds),
             }
         )
     return pl.DataFrame(rows, schema={n: t for n, t in snmp_samples.schema.items() if n in rows[0]})
+
+
+def of_two(samples: Iterable[Sample]) -> pl.DataFrame:
+    """The same of two interfaces, polled together: the second one's samples are at odd seconds."""
+    parts: tuple[list[Sample], list[Sample]] = ([], [])
+    for sample in samples:
+        parts[int(sample[0]) % 2].append(sample)
+    return pl.concat([frame(part, index=index) for index, part in enumerate(parts, 3) if part])

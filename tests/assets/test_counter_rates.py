@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assets.counter_steps import GOOD, STEPS
 from assets.silver.counter_rates import counter_rates
-from tests.assets.counters import T0, Sample, frame
+from tests.assets.counters import T0, Sample, frame, of_two
 
 COLUMNS = [n for n in counter_rates.schema if n not in ("is_retracted", "batch_id")]
 
@@ -30,7 +30,7 @@ def judged(samples: list[Sample]) -> list[tuple[str, int | None]]:
 def test_a_step_has_its_samples_delta_and_rate() -> None:
     first, second = steps(frame([(0, "ifHCInOctets", 2**63), (10, "ifHCInOctets", 2**63 + 1001)]))
     assert (first["step"], first["before_at"], first["delta"], first["rate_per_second"]) == ("gap", None, None, None)
-    assert (second["counter"], second["instance_id"], second["if_index"]) == ("ifHCInOctets", "3", 3)
+    assert (second["counter"], second["instance_id"], second["if_index"]) == ("ifHCInOctets", "ifIndex:3", 3)
     assert second["observed_at"] - second["before_at"] == timedelta(seconds=10)
     assert (second["counter_before"], second["counter_value"]) == (2**63, 2**63 + 1001)
     assert (second["step"], second["delta"], second["rate_per_second"]) == ("normal", 1001, 100.1)
@@ -110,7 +110,46 @@ def test_a_counter_without_a_name_is_one_by_its_oid() -> None:
         pl.lit(None, pl.String).alias(n) for n in ("object_name", "mib_module", "instance", "instance_identifier")
     )
     _, row = steps(unnamed)
-    assert (row["counter"], row["instance_id"], row["if_index"], row["delta"]) == ("ifInErrors", "", None, 2)
+    assert (row["counter"], row["instance_id"], row["if_index"], row["delta"]) == ("ifInErrors.3", "", None, 2)
+
+
+def identities(*frames: pl.DataFrame) -> list[tuple[int, str]]:
+    rows = steps(*frames)
+    return sorted({(row["if_index"], row["instance_id"]) for row in rows})
+
+
+@pytest.mark.parametrize("name", ["ifName", "ifDescr", "ifAlias", "ifPhysAddress"])
+def test_an_interface_is_known_by_the_first_name_that_it_has(name: str) -> None:
+    names = ["ifName", "ifDescr", "ifAlias", "ifPhysAddress"]
+    told: list[Sample] = [(0, n, "" if names.index(n) < names.index(name) else f"its {n}") for n in names]
+    assert identities(frame([(0, "ifHCInOctets", 1), *told])) == [(3, f"{name}:its {name}")]
+
+
+def test_a_name_of_two_interfaces_is_none() -> None:
+    first = frame([(0, "ifHCInOctets", 1), (0, "ifName", "eth"), (0, "ifDescr", "left")], index=1)
+    second = frame([(0, "ifHCInOctets", 1), (0, "ifName", "eth")], index=2)
+    assert identities(first, second) == [(1, "ifDescr:left"), (2, "ifIndex:2")]
+
+
+def test_a_step_goes_on_where_the_interface_has_another_index() -> None:
+    """A card was plugged in: numbers moved, the agent ran on."""
+    first = frame([(0, "ifHCInOctets", 1000), (0, "ifName", "Gi1")], index=1)
+    moved = frame([(10, "ifHCInOctets", 1500), (10, "ifName", "Gi1")], index=2)
+    other = frame([(10, "ifHCInOctets", 7), (10, "ifName", "Gi0")], index=1)
+    rows = [(row["instance_id"], row["if_index"], row["step"], row["delta"]) for row in steps(first, moved, other)]
+    assert sorted(rows, key=repr) == [
+        ("ifName:Gi0", 1, "gap", None),
+        ("ifName:Gi1", 1, "gap", None),
+        ("ifName:Gi1", 2, "normal", 500),
+    ]
+
+
+def test_names_of_another_poll_count_until_the_agent_starts_anew() -> None:
+    names: list[Sample] = [(0, "ifName", "Gi1"), (65, "ifName", "Gi2")]
+    counter: list[Sample] = [(s, "ifHCInOctets", s) for s in (10, 20, 50, 70)]
+    uptimes: list[Sample] = [(10, "sysUpTime", 10**6), (50, "sysUpTime", 500), (70, "sysUpTime", 2500)]
+    told = [row["instance_id"] for row in steps(frame(counter + names + uptimes))]
+    assert told == ["ifName:Gi1", "ifName:Gi1", "ifName:Gi2", "ifName:Gi2"]
 
 
 def test_nothing_makes_nothing() -> None:
@@ -125,11 +164,12 @@ values = {
     "ifHighSpeed": st.integers(0, 400_000),
     "ifSpeed": st.sampled_from([0, 10_000_000, 4_294_967_295]),
     "ifName": st.sampled_from(["", "Gi1", "Gi2"]),
+    "ifDescr": st.sampled_from(["a", "b"]),
     "sysUpTime": st.integers(0, 40_000) | st.integers(2**32 - 40_000, 2**32 - 1),
     "ifCounterDiscontinuityTime": st.integers(0, 1),
 }
 # Half minutes, so that samples often meet the edges of the reach.
-half_minutes = st.integers(0, 50).map(lambda n: 30 * n)
+half_minutes = st.tuples(st.integers(0, 50), st.integers(0, 1)).map(lambda n: 30 * n[0] + n[1])
 any_samples = st.lists(
     st.sampled_from(sorted(values)).flatmap(lambda n: st.tuples(half_minutes, st.just(n), values[n])),
     min_size=20,
@@ -141,7 +181,7 @@ any_samples = st.lists(
 @given(any_samples, st.randoms(use_true_random=False))
 @settings(max_examples=25)
 def test_a_step_computed_within_its_reach_equals_a_computation_of_all(samples: list[Sample], random: Random) -> None:
-    whole, window = frame(samples), counter_rates.window
+    whole, window = of_two(samples), counter_rates.window
     assert window is not None
     for row in steps(whole.sample(fraction=1, shuffle=True, seed=random.randrange(100))):
         assert row["step"] in STEPS and (row["delta"] is not None) == (row["step"] in GOOD)

@@ -38,7 +38,8 @@ def test_rate_utilisation_and_name() -> None:
     samples += [(s, "ifHCOutOctets", s * 1_250) for s in range(0, 60, 10)]
     samples += [(0.5, "ifName", "Gi0/3"), (0.5, "ifHighSpeed", 1), (0.5, "ifDescr", "GigabitEthernet0/3")]
     (row,) = rates(frame(samples))
-    assert (row["device_id"], row["if_index"], row["if_name"]) == ("sw1:161", 3, "Gi0/3")
+    assert (row["device_id"], row["interface_id"], row["if_index"]) == ("sw1:161", "ifName:Gi0/3", 3)
+    assert row["if_name"] == "Gi0/3"
     assert (row["window_start"], row["window_end"]) == (T0, T0 + MINUTE)
     assert row["in_bits_per_second"] == pytest.approx(100_000)
     assert row["out_bits_per_second"] == pytest.approx(10_000)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.lakehouse import Commit
-from tests.assets.counters import Sample, frame
+from tests.assets.counters import Sample, of_two
 from tests.assets.test_counter_rates import any_samples
 from tests.pipelines.event_time import CrashError, Silver, crash_at
 
@@ -21,7 +21,7 @@ ENGINE = ("is_final", "revision", "corrected_at", "is_retracted", "batch_id")
 
 def rows(silver: Silver, samples: list[Sample]) -> pl.DataFrame:
     """What a batch of silver.snmp_samples holds."""
-    made = frame(samples)
+    made = of_two(samples)
     stored = silver.context.tables[SAMPLES].schema
     given = {n: pl.lit(None, t).alias(n) for n, t in stored.items() if n not in made.columns}
     engine = {"received_at": pl.col("observed_at"), "stream": pl.lit("s"), "sequence": pl.lit(1, pl.Int64)}
