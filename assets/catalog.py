@@ -12,6 +12,7 @@ from assets.calculation import built_in, built_in_names, calculation
 from assets.declarations import Declarations
 from assets.side_input import reference
 from assets.table import Table
+from assets.threshold import threshold, threshold_events
 from resources.errors import ConfigurationError
 
 
@@ -101,10 +102,18 @@ def load_tables(
     _add_references(tables, every)
     for each in every:
         for definition in each.calculations:
-            made = calculation(definition, tables, each.source)
-            if made.identifier in tables:
-                raise ConfigurationError(
-                    f"{each.source}: calculation {made.name!r}: {made.identifier} is there already; choose another name"
-                )
-            tables[made.identifier] = made
+            _enter(tables, calculation(definition, tables, each.source), f"{each.source}: calculation")
+    watched, thresholds = dict(tables), []
+    for each in every:
+        for definition in each.thresholds:
+            thresholds.append(threshold(definition, watched, each.source))
+            _enter(tables, thresholds[-1], f"{each.source}: threshold")
+    if thresholds:
+        _enter(tables, threshold_events(thresholds), "the table of the thresholds' events")
     return _in_order(tables)
+
+
+def _enter(tables: dict[str, Table], made: Table, place: str) -> None:
+    if made.identifier in tables:
+        raise ConfigurationError(f"{place} {made.name!r}: {made.identifier} is there already; choose another name")
+    tables[made.identifier] = made

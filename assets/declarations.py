@@ -13,8 +13,10 @@ class Declarations:
         source: the file; it starts the messages about them.
         calculations: its ``[[calculation]]`` tables.
         references: what its ``[[reference]]`` tables say of the tables they make.
+        thresholds: its ``[[threshold]]`` tables.
     """
 
     source: str
     calculations: tuple[Mapping[str, Any], ...] = ()
     references: tuple[Mapping[str, Any], ...] = ()
+    thresholds: tuple[Mapping[str, Any], ...] = ()

@@ -69,9 +69,10 @@ class Window:
     row at t changes the rows of its series whose window meets [t - reach_back, t + reach_ahead]; to compute a window,
     input from one reach before its start to one reach behind its end is read. With ``gap`` they are sessions, and
     ``size`` is the longest run of rows that is one. With ``bound`` the rows are pairs of input rows at most that far
-    apart, and time is the smaller of their times. ``lateness`` is how long a window waits after its end (column
-    ``window_end``) has been passed by its sender's watermark before it is final. ``has_finality`` tables carry
-    ``is_final, revision, corrected_at``.
+    apart, and time is the smaller of their times. With ``has_episodes`` they are episodes, as long as a condition
+    holds: it must hold for ``size`` to count, and ``reach_ahead`` behind a row that no other follows one begins.
+    ``lateness`` is how long a window waits after its end (column ``window_end``) has been passed by its sender's
+    watermark before it is final. ``has_finality`` tables carry ``is_final, revision, corrected_at``.
     """
 
     size: timedelta
@@ -82,19 +83,22 @@ class Window:
     reach_ahead: timedelta = timedelta(0)
     lateness: timedelta = timedelta(0)
     has_finality: bool = True
+    has_episodes: bool = False
 
     @property
     def before(self) -> timedelta:
         """How far before a row's time its input may lie."""
         if self.gap is not None:
             return self.size + 2 * self.gap
-        return self.bound or self.reach_ahead
+        return self.bound or self.reach_ahead + (MINUTE if self.has_episodes else timedelta(0))
 
     @property
     def behind(self) -> timedelta:
         """How far behind a row's time its input may lie."""
         if self.gap is not None:
             return 2 * self.size + 3 * self.gap
+        if self.has_episodes:
+            return self.before
         return 2 * self.bound if self.bound else self.size + self.reach_back
 
 

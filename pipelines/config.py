@@ -101,6 +101,7 @@ class Config(Model):
     quality: QualityConfig = QualityConfig()
     include: list[str] = []
     calculation: list[dict[str, Any]] = []
+    threshold: list[dict[str, Any]] = []
     _source: str = PrivateAttr("secchi.toml")
     _declared: tuple[Declarations, ...] = PrivateAttr(())
 
@@ -156,7 +157,7 @@ class Config(Model):
     @property
     def _own(self) -> Declarations:
         references = tuple(each.declaration for each in self.reference)
-        return Declarations(self.source, tuple(self.calculation), references)
+        return Declarations(self.source, tuple(self.calculation), references, tuple(self.threshold))
 
     @property
     def landing_path(self) -> Path:
@@ -170,10 +171,8 @@ def parse_config(document: dict[str, Any], source: str = "secchi.toml", folder: 
     Raises:
         ConfigurationError: one line naming file, key, value and what is accepted.
     """
-    calculations = document.get("calculation", [])
-    rest = {k: v for k, v in document.items() if k != "calculation"}
     try:
-        config = Config.model_validate({**rest, "calculation": calculations}, context={"folder": folder})
+        config = Config.model_validate(document, context={"folder": folder})
     except ValidationError as error:
         raise ConfigurationError(f"{source}: {first_mistake(error)}") from error
     config._source = source
@@ -185,6 +184,7 @@ class _Included(Model):
     """A file that ``include`` names: declarations alone."""
 
     calculation: list[dict[str, Any]] = []
+    threshold: list[dict[str, Any]] = []
 
 
 def _read_toml(file: Path, way_out: str) -> dict[str, Any]:
@@ -209,7 +209,9 @@ def _included(config: Config, file: Path) -> list[Declarations]:
                 parsed = _Included.model_validate(document)
             except ValidationError as error:
                 raise ConfigurationError(f"{path}: {first_mistake(error)}; it is included by {file}") from error
-            found.setdefault(path.resolve(), Declarations(str(path), tuple(parsed.calculation)))
+            thresholds = tuple(parsed.threshold)
+            declared = Declarations(str(path), tuple(parsed.calculation), thresholds=thresholds)
+            found.setdefault(path.resolve(), declared)
     return list(found.values())
 
 

@@ -212,12 +212,17 @@ def spans_of(context: Context, table: Table, ranges: list[tuple[datetime, dateti
 def due_windows(context: Context, table: Table) -> pl.DataFrame:
     """The stored rows that are not final although their sender's watermark has passed end and lateness.
 
-    A sender that has been silent for ``time.idle`` is taken to have come to the present.
+    Of episodes: the pending ones that have lasted long enough to be raised. A sender that has been silent for
+    ``time.idle`` is taken to have come to the present.
     """
     window = window_of(table)
-    if not window.has_finality or not context.lakehouse.exists(table.stored):
+    if not (window.has_finality or window.has_episodes) or not context.lakehouse.exists(table.stored):
         return pl.DataFrame(schema=table.schema)
-    waiting = context.lakehouse.read(table.stored, Among("is_final", [False]))
+    if window.has_episodes:
+        open_ones = context.lakehouse.read(table.stored, Among("is_open", [True]))
+        waiting = open_ones.filter(pl.col("raised_at").is_null())
+    else:
+        waiting = context.lakehouse.read(table.stored, Among("is_final", [False]))
     waiting = waiting.filter(~pl.col("is_retracted").fill_null(False))
     return waiting.filter(has_passed(context, table, waiting))
 
@@ -228,16 +233,19 @@ def _watermarked(table: Table) -> Table:
 
 
 def has_passed(context: Context, table: Table, rows: pl.DataFrame) -> pl.Series:
-    """For each row, whether its window's end and lateness are behind its sender's watermark."""
-    source = _watermarked(table)
+    """For each row, whether its end and lateness are behind its sender's watermark.
+
+    The end is that of the window, or of the time that an episode must last to be raised.
+    """
+    source, window = _watermarked(table), window_of(table)
     known = context.lakehouse.read(watermarks.stored, Among("source", [source.identifier]))
     now = context.clock()
     is_idle = pl.col("received_at") + context.config.time.idle <= now
     reached = pl.when(is_idle).then(pl.max_horizontal("observed_at", pl.lit(now))).otherwise("observed_at")
     marks = known.select("sender", reached=reached)
-    joined = rows.select(END, sender=sender_of(source)).join(marks, on="sender", how="left", maintain_order="left")
-    end = pl.col(END) + window_of(table).lateness
-    return joined.select((end <= pl.col("reached")).fill_null(False)).to_series()
+    end = (pl.col(str(table.time)) + window.size if window.has_episodes else pl.col(END)) + window.lateness
+    joined = rows.select(end=end, sender=sender_of(source)).join(marks, on="sender", how="left", maintain_order="left")
+    return joined.select((pl.col("end") <= pl.col("reached")).fill_null(False)).to_series()
 
 
 def read_ranges(spans: pl.DataFrame) -> list[tuple[datetime, datetime]]:

@@ -5,11 +5,13 @@ from datetime import datetime
 import polars as pl
 
 from assets.aggregation import Aggregation
+from assets.episodes import Condition
 from assets.lookups import Enriched
 from assets.table import Table
 from assets.windowing import END
 from data_quality.contract import SET_LATER, apply_contract
 from pipelines.context import Context, TableResult
+from pipelines.episode_step import episodes_of, replaced_episodes
 from pipelines.gold_plan import GoldPlan, has_passed, input_conditions, plan_gold, read_ranges, window_of
 from pipelines.quarantine import commit_quarantine, computed_reject_rows, reasons
 from pipelines.reference_step import side_inputs
@@ -29,7 +31,7 @@ def run_gold(context: Context, table: Table) -> TableResult:
     if stands_at(plan.frm, plan.to) and plan.due.is_empty():
         return result
     computed, rejected = _compute(context, table, plan)
-    current = _current_rows(context, table, plan)
+    current = _current_rows(context, table, plan, computed)
     fresh = _changed_rows(context, table, computed, current, plan)
     commit_quarantine(context, table.identifier, plan.to, rejected)
     add, delete = replace_rows(context, table, fresh, current, plan.batch_id, is_forgotten(context, table))
@@ -46,9 +48,12 @@ def run_gold(context: Context, table: Table) -> TableResult:
 def _compute(context: Context, table: Table, plan: GoldPlan) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Runs the pure function over the closure of the touched spans and keeps those spans' rows."""
     calculated = {n: t for n, t in table.schema.items() if n not in SET_LATER}
-    if plan.spans.is_empty():
+    if window_of(table).has_episodes:
+        wanted = episodes_of(context, table, plan, lambda spans: closure(context, table, spans)[0])
+    elif plan.spans.is_empty():
         return pl.DataFrame(schema=calculated), computed_reject_rows(context, table, None)
-    wanted = within(computed_rows(context, table, plan.spans), plan.spans, table.series, str(table.time))
+    else:
+        wanted = within(computed_rows(context, table, plan.spans), plan.spans, table.series, str(table.time))
     time = context.config.time
     good, violations = apply_contract(table, wanted, skew=time.skew, earliest=time.earliest)
     return good.select(calculated.keys()), computed_reject_rows(context, table, violations)
@@ -71,7 +76,7 @@ def computed_rows(context: Context, table: Table, spans: pl.DataFrame) -> pl.Dat
 def closure(context: Context, table: Table, spans: pl.DataFrame) -> list[pl.DataFrame]:
     """The rows of each input that the spans are computed from; more of the same series do no harm."""
     ranges, series = read_ranges(spans), spans.select(table.series).unique()
-    columns = table.function.reads if isinstance(table.function, Aggregation | Enriched) else None
+    columns = table.function.reads if isinstance(table.function, Aggregation | Condition | Enriched) else None
     found = []
     for source in table.inputs:
         where = (Ranges(str(source.time), ranges), *input_conditions(table))
@@ -82,8 +87,10 @@ def closure(context: Context, table: Table, spans: pl.DataFrame) -> list[pl.Data
     return found
 
 
-def _current_rows(context: Context, table: Table, plan: GoldPlan) -> pl.DataFrame:
+def _current_rows(context: Context, table: Table, plan: GoldPlan, computed: pl.DataFrame) -> pl.DataFrame:
     """The stored rows of the spans and of the due windows, each with the file that it stands in."""
+    if window_of(table).has_episodes:
+        return replaced_episodes(context, table, plan, computed)
     time = str(table.time)
     ranges = [*plan.spans.select(LOW, pl.col(HIGH).dt.offset_by("1us")).unique().iter_rows()]
     ranges += (
@@ -110,7 +117,8 @@ def _changed_rows(
         is_retracted=pl.lit(False),
     )
     live = current.filter(~pl.col(_RETRACTED).fill_null(False))
-    gone = within(live, plan.spans, table.series, str(table.time)).join(computed, on=key, how="anti", nulls_equal=True)
+    judged = live if window_of(table).has_episodes else within(live, plan.spans, table.series, str(table.time))
+    gone = judged.join(computed, on=key, how="anti", nulls_equal=True)
     gone = gone.with_columns(is_retracted=pl.lit(True))
     if not window_of(table).has_finality:
         columns = [*computed.columns, _RETRACTED]

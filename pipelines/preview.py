@@ -7,6 +7,7 @@ import polars as pl
 from assets.expressions import nearest
 from assets.table import Table
 from pipelines.context import Context
+from pipelines.episode_step import raised
 from pipelines.gold_plan import window_of
 from pipelines.gold_step import computed_rows
 from pipelines.spans import with_reach, within
@@ -31,7 +32,10 @@ def preview(context: Context, name: str, last: timedelta) -> pl.DataFrame:
         parts.append(context.lakehouse.read(source.stored, near, columns=series).unique())
     edges = {"low": pl.lit(now - last, pl.Datetime("us", "UTC")), "high": pl.lit(now, pl.Datetime("us", "UTC"))}
     spans = with_reach(window, pl.concat(parts).unique().with_columns(**edges))
-    rows = within(computed_rows(context, table, spans), spans, series, str(table.time))
+    computed = computed_rows(context, table, spans)
+    if window.has_episodes:
+        computed = raised(context, table, computed)
+    rows = within(computed, spans, series, str(table.time))
     return rows.sort(str(table.time), *series)
 
 

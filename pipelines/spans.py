@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.table import UTC_TIME, Table, Window
+from assets.table import MINUTE, UTC_TIME, Table, Window
 from assets.windowing import END, START
 
 LOW, HIGH, READ_LOW, READ_HIGH = "low", "high", "read_low", "read_high"
@@ -34,6 +34,11 @@ def touched(table: Table, times: pl.DataFrame, stored: pl.DataFrame) -> pl.DataF
     assert window is not None
     if window.gap is not None:
         return _sessions(table.series, window, times, stored)
+    if window.has_episodes:
+        minutes = times.select(*table.series, pl.col("at").dt.truncate("1m")).unique()
+        last = MINUTE - _MICROSECOND + window.reach_ahead
+        spans = minutes.with_columns(pl.col("at").alias(LOW), (pl.col("at") + last).alias(HIGH)).drop("at")
+        return with_reach(window, _merged(table.series, spans, MINUTE))
     if window.bound is not None:
         low, high = pl.col("at") - window.bound, pl.col("at") + window.bound
     elif not window.size:

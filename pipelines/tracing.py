@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from assets.episodes import CLEARED, RAISED
 from assets.ops.batches import batches
 from assets.table import Table
 from assets.windowing import END
@@ -16,6 +17,7 @@ from resources.errors import SecchiError
 from resources.selection import BATCH_ID, Among, Ranges, Where
 
 _POSITION = ["stream", "sequence", "row"]
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _condition(table: Table, name: str, text: str) -> Where:
         if dtype.is_temporal():
             at = datetime.fromisoformat(text)
             at = at if at.tzinfo else at.replace(tzinfo=UTC)
-            return Ranges(name, [(at, at + timedelta(microseconds=1))])
+            return Ranges(name, [(at, at + _MICROSECOND)])
         return Among(name, [pl.Series([text]).cast(dtype).item()])
     except (ValueError, pl.exceptions.PolarsError) as error:
         raise SecchiError(f"{table.identifier}: {name} must be {dtype}, got {text!r}") from error
@@ -110,6 +112,9 @@ def _span(table: Table, row: Mapping[str, Any]) -> tuple[datetime, datetime]:
     if END in row:
         return start, row[END]
     assert table.window is not None
+    if table.window.has_episodes:
+        last = row[CLEARED] or row[RAISED] or start
+        return start - table.window.reach_ahead, last + _MICROSECOND
     return start - table.window.reach_ahead, start + table.window.size + table.window.reach_back
 
 

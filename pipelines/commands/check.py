@@ -20,7 +20,7 @@ def command(settings: "Settings") -> None:
     """
     from assets.catalog import load_tables
     from pipelines.context import check_retention
-    from pipelines.printing import print_rows
+    from pipelines.printing import counted, print_rows
     from pipelines.unread_topics import unread_filters
 
     config = settings.load()
@@ -34,10 +34,11 @@ def command(settings: "Settings") -> None:
     )
     if not config.has_sources:
         click.echo("Nothing is collected: there is no [[mqtt]], [[snmp.targets]] or [snmp_traps].")
-    yours = sum(len(each.calculations) for each in config.declared)
+    yours = counted(sum(len(each.calculations) for each in config.declared), "calculation")
+    limits = counted(sum(len(each.thresholds) for each in config.declared), "threshold")
     layers = sorted({table.layer for table in tables.values()})
     counts = (f"{sum(t.layer == layer for t in tables.values())} {layer}" for layer in layers)
-    click.echo(f"{len(tables)} tables ({', '.join(counts)}), {yours} of them calculations of yours.")
+    click.echo(f"{len(tables)} tables ({', '.join(counts)}), among them {yours} and {limits} of yours.")
     click.echo(f"The lakehouse is {config.lakehouse.path.absolute()}.")
     for unread in unread_filters(config, tables.values()):
         click.echo(

@@ -42,7 +42,7 @@ def test_included_calculation_is_a_table(config: Path) -> None:
     [
         (MINUTES.format(name="b", expression="max(measurment)"), "did you mean 'measurement'?"),
         (MINUTES.format(name="a", expression="count()"), "calculation 'a': gold.a is there already"),
-        ("[mqtt]\n", "mqtt is not a known key; known are calculation; it is included by"),
+        ("[mqtt]\n", "mqtt is not a known key; known are calculation, threshold; it is included by"),
         ("[[calculation", "Expected"),
     ],
 )
