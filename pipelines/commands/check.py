@@ -98,6 +98,8 @@ def _traps(config: "Config") -> list[tuple[str, ...]]:
 
 
 def _references(config: "Config") -> list[tuple[str, ...]]:
+    from resources.durations import spelled
+
     return [
         (
             "reference",
