@@ -16,6 +16,7 @@ import duckdb
 
 from assets.windowing import HELD, POSITION, SECONDS
 from resources.errors import ConfigurationError
+from resources.geodesy import GREAT_CIRCLE, GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL
 from resources.strict_model import shortened, shown
 
 _CLASSES = frozenset(
@@ -64,9 +65,15 @@ _OURS = {
         " AS BIGINT[])",
         (),
     ),
+    GREAT_CIRCLE: (GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL, ()),
 }
-"""Aggregates that DuckDB has not: parameters, body, and the derived columns that are given behind the user's."""
+"""Functions that DuckDB has not: parameters, body, and the derived columns that are given behind the user's."""
 
+_TAKES = {
+    "histogram": "a value and a list of upper bounds",
+    "share_of_time": "a condition",
+    GREAT_CIRCLE: "latitude and longitude of two points",
+}
 _PREFIX = "__secchi_"
 
 
@@ -187,8 +194,9 @@ def _call_ours(function: dict[str, Any], place: str) -> frozenset[str]:
     parameters, _, derived = _OURS[name]
     wanted = len(parameters.split(",")) - len(derived)
     if len(function["arguments"]) != wanted:
-        shown = {"histogram": "a value and a list of upper bounds", "share_of_time": "a condition"}.get(name, "a value")
-        raise ConfigurationError(f"{place}: {name} takes {shown}, got {len(function['arguments'])} arguments")
+        raise ConfigurationError(
+            f"{place}: {name} takes {_TAKES.get(name, 'a value')}, got {len(function['arguments'])} arguments"
+        )
     if function["distinct"] or function["filter"] or function["order_bys"]["orders"]:
         raise ConfigurationError(f"{place}: {name} takes no DISTINCT, FILTER or ORDER BY; write a CASE as its argument")
     function["arguments"] += ({"name": "", "expression": _reference(column)} for column in derived)
@@ -230,9 +238,10 @@ def _to_sql(connection: duckdb.DuckDBPyConnection, tree: dict[str, Any]) -> str:
 def parse_expression(connection: duckdb.DuckDBPyConnection, text: str, names: Sequence[str], place: str) -> Expression:
     """Checks an expression over the columns ``names``; ``place`` starts the messages.
 
-    ``quantile`` means ``quantile_cont``; ``delta``, ``rate``, ``slope``, ``time_weighted_mean``, ``share_of_time`` and
-    ``histogram(value, bounds)`` are ours. Functions that depend on the order of rows (``first``, ``last``, ``list``)
-    take them in the order that the expression gives, and where it gives none or leaves a tie, in their total order.
+    ``quantile`` means ``quantile_cont``; ``delta``, ``rate``, ``slope``, ``time_weighted_mean``, ``share_of_time``,
+    ``histogram(value, bounds)`` and ``great_circle_km`` are ours. Functions that depend on the order of rows
+    (``first``, ``last``, ``list``) take them in the order that the expression gives, and where it gives none or leaves
+    a tie, in their total order.
 
     Raises:
         ConfigurationError: it is not one expression, names an unknown column, or uses what is not accepted.

@@ -24,6 +24,7 @@ from pyiceberg.table import Table
 
 from resources.durable_io import unreadable_file
 from resources.errors import SchemaMismatchError
+from resources.geodesy import GREAT_CIRCLE, GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL
 from resources.lakehouse import Lakehouse
 from resources.stored_table import StoredTable
 
@@ -127,6 +128,9 @@ class Views:
         self.refresh()
 
     def _lock_down(self) -> None:
+        self.connection.execute(
+            f"CREATE OR REPLACE MACRO {GREAT_CIRCLE}({GREAT_CIRCLE_PARAMETERS}) AS {GREAT_CIRCLE_SQL}"
+        )
         self.connection.register_filesystem(self._files)
         self.connection.execute(
             f"""

@@ -10,7 +10,7 @@ sites = side_input(
     description="""
         One row a site and time in which it was right: its name, where it stands and how it ranks.
 
-        Source: `[[reference]]` with name = "sites".
+        Source: `[[reference]]` with name = "sites"; `secchi simulate factory --site-list` writes the simulated ones.
     """,
     key=("site_id",),
     columns=(

@@ -127,6 +127,9 @@ def command() -> None:
     "--labels", type=click.Path(path_type=Path), metavar="FILE", help="CSV: when which device had which fault."
 )
 @click.option(
+    "--site-list", type=click.Path(path_type=Path), metavar="FILE", help="CSV: the sites, where they are, their score."
+)
+@click.option(
     "--malformed-every",
     type=click.IntRange(min=0),
     default=5000,

@@ -86,6 +86,8 @@ class Site(_Entry):
     """One factory; ``region`` follows from its id where the file does not say it."""
 
     site_id: int = Field(alias="siteId")
+    name: str = ""
+    ranking_score: float | None = Field(default=None, alias="rankingScore")
     region: str
     location: Location
     offset: Annotated[timedelta, BeforeValidator(_offset)] = Field(alias="time_zone")

@@ -25,6 +25,9 @@ from resources.errors import ConfigurationError
 LABEL_COLUMNS = ("site_id", "device_id", "started_at", "ended_at", "fault")
 """Columns of the file of labels, as reference.fault_labels reads them."""
 
+SITE_COLUMNS = ("site_id", "name", "region", "ranking_score", "latitude", "longitude", "time_zone")
+"""Columns of the list of sites, as reference.sites reads them."""
+
 _POLL_SECONDS = 0.02
 _HELD_SHARE = 0.05
 _HELD_SECONDS = 1.9
@@ -45,6 +48,7 @@ class Options:
     duration: float | None = None
     sent: Path | None = None
     labels: Path | None = None
+    site_list: Path | None = None
     seed: int = 0
     malformed_every: int = 5000
 
@@ -103,6 +107,8 @@ def run(options: Options, stopped: threading.Event) -> None:
     from_ms, starts = _starts(options, sites, now_ms)
     if options.labels is not None:
         write_labels(options.labels, ())  # a path that cannot be written is told now
+    if options.site_list is not None:
+        write_sites(options.site_list, sites)
     try:
         publisher = Publisher(options.broker, options.regions, options.sent, stopped)
     except OSError as error:
@@ -159,12 +165,35 @@ def write_labels(path: Path, labels: Iterable[Label]) -> None:
     Raises:
         ConfigurationError: it cannot be written.
     """
+    rows = ((*label[:2], _utc(label.started_ms), _utc(label.ended_ms), label.kind) for label in labels)
+    _write_csv("--labels", path, LABEL_COLUMNS, rows)
+
+
+def write_sites(path: Path, sites: Iterable[Site]) -> None:
+    """Replaces a CSV file of sites, as ``reference.sites`` reads it.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    rows = (
+        (s.site_id, s.name, s.region, s.ranking_score, s.location.latitude, s.location.longitude, _offset(s.offset))
+        for s in sites
+    )
+    _write_csv("--site-list", path, SITE_COLUMNS, rows)
+
+
+def _offset(offset: timedelta) -> str:
+    minutes = abs(offset) // timedelta(minutes=1)
+    return f"{'-' if offset < timedelta(0) else '+'}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _write_csv(option: str, path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     draft = path.with_name(f"{path.name}.tmp")
     try:
         with draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(LABEL_COLUMNS)
-            writer.writerows((*label[:2], _utc(label.started_ms), _utc(label.ended_ms), label.kind) for label in labels)
+            writer.writerow(columns)
+            writer.writerows(rows)
         draft.replace(path)  # whoever reads it has all of it
     except OSError as error:
-        raise ConfigurationError(f"--labels {path}: {error.strerror}") from error
+        raise ConfigurationError(f"{option} {path}: {error.strerror}") from error

@@ -74,6 +74,10 @@ def contents(root: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
+def test_distances_can_be_asked_for(connection: duckdb.DuckDBPyConnection) -> None:
+    assert connection.sql("SELECT round(great_circle_km(0, 0, 0, 90))").fetchall() == [(10008.0,)]
+
+
 def test_view_has_the_rows_of_every_file(connection: duckdb.DuckDBPyConnection) -> None:
     got = connection.execute(
         "SELECT count(*), sum(value), min(observed_at), max(observed_at) FROM silver.readings"

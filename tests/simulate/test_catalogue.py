@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from assets.reference.sites import sites as sites_table
+from assets.side_input import Versions
 from pipelines.simulate.catalogue import Site, load_catalogue
+from pipelines.simulate.factory import write_sites
 from resources.errors import ConfigurationError
+from resources.reference_files import read_reference_file
 
 SENSOR = {"sensorId": 1, "unit": "BAR", "min_range": 0, "max_range": 10, "mean": 5, "sd": 1}
 DEVICE = {
@@ -100,3 +104,12 @@ def test_mistakes_name_file_place_and_value(tmp_path: Path, document: Any, messa
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nothing\.json: No such file"):
         load_catalogue(tmp_path / "nothing.json")
+
+
+def test_list_of_sites_is_what_the_reference_reads(tmp_path: Path) -> None:
+    assert isinstance(sites_table.function, Versions)
+    write_sites(tmp_path / "sites.csv", load_catalogue())
+    rows = sites_table.function.given(read_reference_file(tmp_path / "sites.csv", "csv"))
+    assert rows.height == 14 and rows.null_count().sum_horizontal().item() == 0
+    first = rows.sort("site_id").row(0, named=True)
+    assert (first["name"], first["region"], first["time_zone"]) == ("Highveld Lubricants", "north", "+02:00")
