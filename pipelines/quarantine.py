@@ -14,13 +14,19 @@ from resources.selection import Among
 _POSITION = ["stream", "sequence", "row"]
 
 
+def _raw(bronze: Table) -> str | None:
+    """The column of the bytes as they came; a table of measured values has none."""
+    return next((name for name, dtype in bronze.schema.items() if dtype == pl.Binary), None)
+
+
 def reject_rows(context: Context, table: Table, source: pl.DataFrame, rejects: pl.DataFrame) -> pl.DataFrame:
     """Joins rejects (position, reason, message) with the bronze rows they came from.
 
-    ``raw`` is the bronze table's binary column (payload, value); ``attributes`` holds its other columns.
+    ``raw`` is the bronze table's binary column (payload, value), empty if it has none; ``attributes`` holds its other
+    columns.
     """
     bronze = table.inputs[0]
-    raw = next(name for name, dtype in bronze.schema.items() if dtype == pl.Binary)
+    raw = _raw(bronze)
     own = [c.name for c in bronze.columns if c.name not in {raw, *_POSITION, "ingested_at", "batch_id"}]
     if rejects.is_empty():
         source = source.clear()
@@ -31,7 +37,7 @@ def reject_rows(context: Context, table: Table, source: pl.DataFrame, rejects: p
         source=pl.lit(bronze.identifier),
         reason="reason",
         message="message",
-        raw=raw,
+        raw=pl.col(raw) if raw else pl.lit(b""),
         attributes=pl.struct(own).struct.json_encode(),
         stream="stream",
         sequence="sequence",
@@ -43,14 +49,16 @@ def reject_rows(context: Context, table: Table, source: pl.DataFrame, rejects: p
 
 def restore_rows(bronze: Table, kept: pl.DataFrame) -> pl.DataFrame:
     """The bronze rows that quarantined records were, from ``raw`` and ``attributes``."""
-    raw = next(name for name, dtype in bronze.schema.items() if dtype == pl.Binary)
+    raw = _raw(bronze)
     fields: dict[str, Any] = {
         n: (pl.String if t.is_temporal() else t)
         for n, t in bronze.schema.items()
         if n not in {raw, *_POSITION, "ingested_at", "batch_id"}
     }
     decoded = kept.select(
-        pl.col("raw").alias(raw), *_POSITION, pl.col("attributes").str.json_decode(pl.Struct(fields)).alias("a")
+        *([pl.col("raw").alias(raw)] if raw else []),
+        *_POSITION,
+        pl.col("attributes").str.json_decode(pl.Struct(fields)).alias("a"),
     ).unnest("a")
     times = [
         pl.col(n).str.to_datetime(time_unit="us", time_zone="UTC")
