@@ -67,7 +67,10 @@ def land(root: Path, source: Path, ready: Event, go: Event, told: "multiprocessi
             read = slice(place, place + READ_MESSAGES)
             n = len(topics[read])
             times = [now] * n
-            commit.put_all((["factory"] * n, topics[read], [1] * n, [False] * n, payloads[read], times, [None] * n))
+            nothing: list[None] = [None] * n
+            commit.put_all(
+                (["factory"] * n, topics[read], [1] * n, [False] * n, payloads[read], times, nothing, nothing)
+            )
             await asyncio.sleep(0)
             await commit.wait_writable()
         runner.cancel()

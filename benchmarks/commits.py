@@ -93,6 +93,7 @@ def land_base(stream: LandingStream, count: int, step_ms: int) -> None:
         payload="payload",
         received_at=pl.lit(END),
         topic_parts=pl.lit(None, pl.String),
+        properties=pl.lit(None, pl.String),
     )
     for part in rows.iter_slices(100_000):
         stream.write_batch(part.to_arrow().cast(RECORD).combine_chunks().to_batches()[0])

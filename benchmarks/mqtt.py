@@ -50,7 +50,9 @@ class TimedCommit(GroupCommit):
         super().__init__(stream)
         self.waited: list[tuple[float, int]] = []
 
-    def put_all(self, columns: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
+    def put_all(
+        self, columns: Sequence[Sequence[Any]], on_durable: OnDurable | None = None, more_bytes: int = 0
+    ) -> None:
         """Adds records that were read together."""
         came, count = time.monotonic(), len(columns[0])
 
@@ -59,7 +61,7 @@ class TimedCommit(GroupCommit):
             if on_durable:
                 on_durable()
 
-        super().put_all(columns, told)
+        super().put_all(columns, told, more_bytes)
 
     def p99_ms(self) -> float:
         """99 % of the records were durable within this time."""

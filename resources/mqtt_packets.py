@@ -6,6 +6,8 @@ many at a time; the others are handed on as they are.
 
 from dataclasses import dataclass, field
 
+from resources.mqtt_properties import properties_text
+
 _PUBLISH, _PUBREL = 3, 6
 _PUBACK, _PUBREC, _PUBCOMP = b"\x40\x02", b"\x50\x02", b"\x70\x02"
 _LENGTH_BYTES = 4  # of the remaining length (section 2.2.3)
@@ -20,7 +22,8 @@ class MalformedPacketError(ValueError):
 class Arrived:
     """The whole packets of one reading.
 
-    The first four are the columns of the messages (PUBLISH) as they were delivered. ``acknowledgements`` holds the
+    The first four are the columns of the messages (PUBLISH) as they were delivered; ``properties`` has what
+    ``resources.mqtt_properties`` says of those that came with any, by their place. ``acknowledgements`` holds the
     PUBACK (QoS 1) and PUBREC (QoS 2) packets that the messages ask for, to be sent once they are durable;
     ``completions`` the PUBCOMP packets, which may be sent at once. ``others`` are first byte and body of the rest.
     """
@@ -29,6 +32,7 @@ class Arrived:
     qos: list[int] = field(default_factory=list)
     retain: list[bool] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
+    properties: dict[int, str] = field(default_factory=dict)
     acknowledgements: bytearray = field(default_factory=bytearray)
     completions: bytearray = field(default_factory=bytearray)
     others: list[tuple[int, bytes]] = field(default_factory=list)
@@ -98,13 +102,19 @@ class PacketReader:
                     acknowledgements += _PUBACK if qos == 1 else _PUBREC
                     acknowledgements += buffer[body : body + 2]
                     body += 2
+                described = None
                 if self._is_v5:
-                    body = _behind_properties(buffer, body)
+                    if buffer[body]:
+                        described, body = _properties_at(buffer, body)
+                    else:
+                        body += 1
                 if body > stop:
                     raise MalformedPacketError("a PUBLISH is shorter than its topic and properties")
                 topics.append(known.get(name) or self._topic(name))
                 levels.append(qos)
                 flags.append(first & 1 == 1)
+                if described:
+                    arrived.properties[len(payloads)] = described
                 payloads.append(buffer[body:stop])
             elif first >> 4 == _PUBREL and length >= 2:
                 arrived.completions += _PUBCOMP + buffer[start : start + 2]
@@ -133,9 +143,9 @@ def _remaining_length(buffer: bytes, position: int) -> tuple[int, int]:
     raise MalformedPacketError("a remaining length has more than four bytes")
 
 
-def _behind_properties(buffer: bytes, position: int) -> int:
-    length = buffer[position]
-    if length < 128:
-        return position + 1 + length
+def _properties_at(buffer: bytes, position: int) -> tuple[str | None, int]:
+    """What the properties at ``position`` say, and where they end; behind the buffer if they are not whole."""
     length, start = _remaining_length(buffer, position)
-    return start + length if start else len(buffer) + 1
+    if not start or start + length > len(buffer):
+        return None, len(buffer) + 1
+    return properties_text(buffer[start : start + length]), start + length

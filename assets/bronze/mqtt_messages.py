@@ -26,6 +26,11 @@ mqtt_messages = declare(
         column("payload", pl.Binary, "Application message, as sent", required=True),
         column("received_at", UTC_TIME, "When the collector took it from the socket", required=True),
         column("topic_parts", pl.String, "Parts of the topic that its filter names, like {region}: a JSON object"),
+        column(
+            "properties",
+            pl.String,
+            "MQTT 5: user, content_type, response_topic, correlation_data (hex), a JSON object; null without any",
+        ),
     ),
     key=("stream", "sequence", "row"),
     time="received_at",

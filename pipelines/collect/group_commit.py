@@ -87,16 +87,20 @@ class GroupCommit:
         """
         self.put_all([(value,) for value in record], on_durable)
 
-    def put_all(self, columns: Sequence[Sequence[Any]], on_durable: OnDurable | None = None) -> None:
+    def put_all(
+        self, columns: Sequence[Sequence[Any]], on_durable: OnDurable | None = None, more_bytes: int = 0
+    ) -> None:
         """Adds records that came together, as columns of as many values each.
 
-        ``on_durable`` is called once all of them are durable.
+        ``on_durable`` is called once all of them are durable. What is pending is counted by the values of the first
+        binary column, and by ``more_bytes`` of others that may be large.
         """
         for pending, values in zip(self._columns, columns, strict=True):
             pending += values
         self.received += len(columns[0])
         if on_durable:
             self._tellers.append((self.received, on_durable))
+        self._values_bytes += more_bytes
         if (widest := self._widest) is not None:
             self._values_bytes += sum(map(len, columns[widest]))
         if len(self._columns[0]) >= _BATCH_RECORDS or self._values_bytes >= _BATCH_BYTES:

@@ -30,6 +30,7 @@ RECORD = pa.schema(
         pa.field("payload", pa.binary()),
         pa.field("received_at", pa.timestamp("us", tz="UTC")),
         pa.field("topic_parts", pa.string()),
+        pa.field("properties", pa.string()),
     ]
 )
 
@@ -136,15 +137,20 @@ class MqttCollector:
     def _land(self, connection: MqttConnection, arrived: Arrived) -> None:
         if not arrived.topics:
             return
-        messages: Sequence[list[Any]] = (arrived.topics, arrived.qos, arrived.retain, arrived.payloads)
+        properties: list[str | None] = [None] * len(arrived.topics)
+        for place, text in arrived.properties.items():
+            properties[place] = text
+        messages: Sequence[list[Any]] = (arrived.topics, arrived.qos, arrived.retain, arrived.payloads, properties)
         if any(map(is_broker_state, set(arrived.topics))):
             is_kept = [not is_broker_state(topic) for topic in arrived.topics]
             messages = [list(compress(column, is_kept)) for column in messages]
+        *messages, properties = messages
         topics, count = messages[0], len(messages[0])
         self._received += count
         times = [time.time_ns() // 1000] * count
-        columns = ([self._config.name] * count, *messages, times, list(map(self._parts.of, topics)))
-        self._landing.put_all(columns, partial(self._settle, connection, arrived.acknowledgements, count))
+        columns = ([self._config.name] * count, *messages, times, list(map(self._parts.of, topics)), properties)
+        on_durable = partial(self._settle, connection, arrived.acknowledgements, count)
+        self._landing.put_all(columns, on_durable, sum(map(len, arrived.properties.values())))
 
     def _settle(self, connection: MqttConnection, acknowledgements: bytearray, count: int) -> None:
         self._durable += count

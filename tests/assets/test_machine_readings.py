@@ -17,7 +17,9 @@ from assets.silver.machine_readings import machine_readings
 from assets.table import Outputs
 from tests.assets.golden import cases, plain, read_expected, read_input
 
-_INPUT = {n: t for n, t in mqtt_messages.schema.items() if n not in ("topic_parts", "ingested_at", "batch_id")}
+_INPUT = {
+    n: t for n, t in mqtt_messages.schema.items() if n not in ("topic_parts", "properties", "ingested_at", "batch_id")
+}
 _ORDER = ("stream", "sequence", "row", "quantity", "axis")
 _PLAIN = '{"Thing":"R0815","Timestamp":1554096460415,"vaTorque_C11":2.873,"actSpeed_C11":288,"id":"a"}'
 

@@ -14,7 +14,9 @@ from assets.table import Outputs
 from tests.assets.golden import cases, plain, read_expected, read_input
 from tests.assets.sensor_payloads import payloads
 
-_INPUT = {n: t for n, t in mqtt_messages.schema.items() if n not in ("topic_parts", "ingested_at", "batch_id")}
+_INPUT = {
+    n: t for n, t in mqtt_messages.schema.items() if n not in ("topic_parts", "properties", "ingested_at", "batch_id")
+}
 _PLAIN = (
     '{"ts":1729312551000,"metadata":{"siteId":101,"deviceId":1004,"sensorId":10034,"unit":"BAR"},"measurement":120}'
 )

@@ -50,7 +50,7 @@ def test_a_publish_is_kept_as_it_came(tmp_path: Path, qos: int, protocol: str) -
     first, second = landed(tmp_path / "landing")
     assert before <= first.pop("received_at").timestamp() <= time.time()
     expected = {"broker": "factory", "topic": "test/größe", "qos": qos, "retain": False, "payload": payload}
-    assert first == {**expected, "topic_parts": None}
+    assert first == {**expected, "topic_parts": None, "properties": None}
     assert second["payload"] == b""
 
 

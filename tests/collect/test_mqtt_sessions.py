@@ -87,6 +87,29 @@ def test_named_parts_of_the_topic_are_kept_beside_the_message(tmp_path: Path, pr
     assert parts[b"2"] is None
 
 
+def test_properties_of_a_message_are_kept_beside_it(tmp_path: Path) -> None:
+    async def scenario(port: int) -> None:
+        command = [require_binary("mosquitto_pub"), "-p", str(port), "-V", "5", "-t", "test/a", "-q", "1"]
+        user = ["-D", "publish", "user-property", "unit", "bar", "-D", "publish", "user-property", "größe", "1"]
+        other = ["-D", "publish", "content-type", "text/plain", "-D", "publish", "correlation-data", "ab"]
+        async with (
+            open_landing(tmp_path / "landing") as landing,
+            collecting(landing, port, protocol="5") as collector,
+        ):
+            await subscribed(collector)
+            for number, more in enumerate(([], user, [*user, *other, "-D", "publish", "user-property", "unit", "Pa"])):
+                await asyncio.to_thread(subprocess.run, [*command, "-m", str(number), *more], check=True)
+            await until(lambda: landing.durable == 3)
+
+    with mosquitto(tmp_path / "broker") as broker:
+        asyncio.run(scenario(broker.port))
+    found = {row["payload"]: row["properties"] for row in landed(tmp_path / "landing")}
+    assert found[b"0"] is None
+    assert json.loads(found[b"1"]) == {"user": {"unit": "bar", "größe": "1"}}
+    user = {"unit": ["bar", "Pa"], "größe": "1"}
+    assert json.loads(found[b"2"]) == {"content_type": "text/plain", "correlation_data": "6162", "user": user}
+
+
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 def test_two_collectors_share_a_subscription(tmp_path: Path, protocol: str) -> None:
     sent = [b"%04d" % n for n in range(1000)]

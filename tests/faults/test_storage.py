@@ -165,7 +165,9 @@ def test_segment_with_a_committed_number_and_other_content(tmp_path: Path) -> No
 def test_kill_leaves_a_dead_collectors_open_segment(tmp_path: Path) -> None:
     """The planner seals what a collector that is gone left open."""
     plant = Plant(tmp_path)
-    plant.stream.write([("north", "factory_iot/north/101", 1, False, Reading(1, 1, 1.0).payload, plant.now, None)])
+    plant.stream.write(
+        [("north", "factory_iot/north/101", 1, False, Reading(1, 1, 1.0).payload, plant.now, None, None)]
+    )
     plant.drain()
     assert carry(tmp_path, "none") == 0
     assert plant.table("silver.sensor_readings").is_empty()  # its collector lives

@@ -61,7 +61,7 @@ class Plant:
 
     def land(self, payloads: Iterable[bytes], topic: str = "factory_iot/north/101") -> None:
         """Writes one sealed segment."""
-        self.stream.write([("north", topic, 1, False, payload, self.now, None) for payload in payloads])
+        self.stream.write([("north", topic, 1, False, payload, self.now, None, None) for payload in payloads])
         self.stream.seal()
 
     def table(self, identifier: str) -> pl.DataFrame:

@@ -108,7 +108,9 @@ def test_dead_run_does_not_hold_it(plant: Plant, instance: dg.DagsterInstance) -
 
 
 def test_segment_of_a_dead_collector_is_a_reason(plant: Plant) -> None:
-    plant.stream.write([("north", "factory_iot/north/101", 1, False, Reading(1, 0, 1.5).payload, plant.now, None)])
+    plant.stream.write(
+        [("north", "factory_iot/north/101", 1, False, Reading(1, 0, 1.5).payload, plant.now, None, None)]
+    )
     assert reason_to_run(plant.context, NEVER, 0.0) is None
     os.close(plant.stream._lock)  # as the kernel does when the process is gone
     assert reason_to_run(plant.context, NEVER, 0.0) == "landing has sealed segments"

@@ -127,8 +127,9 @@ def test_garbage_in_landing_is_in_quarantine(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (("topic_parts",), None),
-        (("payload", "topic_parts"), "has no column 'payload', which bronze.mqtt_messages requires"),
+        (("properties",), None),
+        (("topic_parts", "properties"), None),
+        (("payload", "properties"), "has no column 'payload', which bronze.mqtt_messages requires"),
     ],
 )
 def test_segment_of_another_version(tmp_path: Path, names: tuple[str, ...], reason: str | None) -> None:
@@ -136,7 +137,7 @@ def test_segment_of_another_version(tmp_path: Path, names: tuple[str, ...], reas
     kept = [field for field in RECORD if field.name not in names]
     older = LandingStream(plant.context.landing, SOURCE, "mqtt", pa.schema(kept), LandingLimits())
     values = {"broker": "north", "topic": "factory_iot/north/101", "qos": 1, "retain": False, "received_at": plant.now}
-    values["payload"] = Reading(1, 1, 1.0).payload
+    values |= {"payload": Reading(1, 1, 1.0).payload, "topic_parts": None}
     older.write([[values[field.name] for field in kept]])
     older.close()
     plant.drain()
@@ -149,7 +150,7 @@ def test_segment_with_values_of_another_type_is_in_quarantine(tmp_path: Path) ->
     plant = Plant(tmp_path)
     fields = [field.with_type(pa.string()) if field.name == "qos" else field for field in RECORD]
     other = LandingStream(plant.context.landing, SOURCE, "mqtt", pa.schema(fields), LandingLimits())
-    other.write([("north", "factory_iot/north/101", "one", False, b"", plant.now, None)])
+    other.write([("north", "factory_iot/north/101", "one", False, b"", plant.now, None, None)])
     other.close()
     plant.land([Reading(1, 1, 1.0).payload])
     plant.drain()

@@ -140,7 +140,9 @@ def test_what_a_dead_collector_left_open_is_taken_behind_what_was_committed(tmp_
     plant.land([Reading(1, 1, 1.0).payload])
     plant.land([Reading(1, 2, 1.0).payload])
     plant.drain()  # both segments are removed
-    plant.stream.write([("north", "factory_iot/north/101", 1, False, Reading(1, 3, 1.0).payload, plant.now, None)])
+    plant.stream.write(
+        [("north", "factory_iot/north/101", 1, False, Reading(1, 3, 1.0).payload, plant.now, None, None)]
+    )
     os.close(plant.stream._lock)
     (plant.stream.directory / "removed").write_text("garbage")  # left by an earlier version, and damaged
     plant.drain()

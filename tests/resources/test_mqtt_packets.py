@@ -38,6 +38,7 @@ def feed_all(reader: PacketReader, pieces: list[bytes]) -> Arrived:
     whole = Arrived()
     for piece in pieces:
         arrived = reader.feed(piece)
+        whole.properties |= {len(whole.topics) + place: text for place, text in arrived.properties.items()}
         whole.topics += arrived.topics
         whole.qos += arrived.qos
         whole.retain += arrived.retain
@@ -67,6 +68,7 @@ def test_a_stream_cut_anywhere_gives_the_same_packets(
     pieces = [stream[i : i + step] for i in range(0, len(stream), step)]
     arrived = feed_all(PacketReader(is_v5=properties is not None), pieces)
     assert delivered(arrived) == messages
+    assert set(arrived.properties) == (set(range(len(messages))) if properties == bytes(200) else set())
     answers = {1: b"\x40\x02", 2: b"\x50\x02"}
     expected = [answers[m[1]] + mid.to_bytes(2, "big") for mid, m in enumerate(messages, 1) if m[1]]
     assert bytes(arrived.acknowledgements) == b"".join(expected)
