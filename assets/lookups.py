@@ -139,6 +139,11 @@ class Enriched:
         return self.function(rows)
 
 
+def is_row_by_row(table: Table) -> bool:
+    """Whether each row of a table is one row of its input with what was looked up."""
+    return isinstance(table.function, Enriched) and isinstance(table.function.function, Selection)
+
+
 def taken_newest(table: Table, reference: Table) -> bool:
     """Whether a calculation takes the newest rows of a side input, whatever its rows' time."""
     lookups = table.function.lookups if isinstance(table.function, Enriched) else ()

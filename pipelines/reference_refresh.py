@@ -5,6 +5,7 @@ and ``secchi status`` find it.
 """
 
 import hashlib
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,8 @@ from pipelines.settings.reference import ReferenceConfig
 from resources.errors import ConfigurationError, SourceUnavailableError
 from resources.lakehouse import Commit, Marker
 from resources.reference_files import read_reference_file, version_of
+
+log = logging.getLogger(__name__)
 
 SINCE = "since"
 """Entry of the marker: the last versions, and since when another row is right by each of them."""
@@ -93,12 +96,14 @@ def run_refresh(context: Context, table: Table) -> TableResult:
         rows, since = _next_version(context, table, source, frm, at)
         if since is not None:
             number = version_in(frm) + 1
-            log = [*frm.get(SINCE, []), [number, since.isoformat()]][-_KEPT_VERSIONS:]
-            to |= {VERSION: number, SINCE: log, _KEY: [*_function(table).key]}
+            told = [*frm.get(SINCE, []), [number, since.isoformat()]][-_KEPT_VERSIONS:]
+            to |= {VERSION: number, SINCE: told, _KEY: [*_function(table).key]}
         else:
             rows = None
     except (SourceUnavailableError, ConfigurationError) as error:
         to[_PROBLEM] = str(error)
+        if to[_PROBLEM] != frm.get(_PROBLEM):
+            log.warning("%s: %s; version %d goes on serving", table.identifier, error, version_in(frm))
     result.problem, result.has_looked = to[_PROBLEM], True
     result.batch_id = _commit(context, table, rows, frm, to)
     result.rows = rows.height if rows is not None else 0

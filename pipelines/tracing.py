@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from assets.episodes import CLEARED, RAISED
+from assets.lookups import is_row_by_row
 from assets.ops.batches import batches
 from assets.table import Table
 from assets.windowing import END
@@ -103,7 +104,8 @@ def _read_by(context: Context, table: Table, source: Table, rows: pl.DataFrame) 
         from assets.aggregation import chosen
 
         found = found.filter(chosen(found, condition))
-    return found.join(rows.select(series).unique(), on=series, how="semi", nulls_equal=True).sort(source.key)
+    same = list(source.key) if is_row_by_row(table) else series
+    return found.join(rows.select(same).unique(), on=same, how="semi", nulls_equal=True).sort(source.key)
 
 
 def _span(table: Table, row: Mapping[str, Any]) -> tuple[datetime, datetime]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipelines.micro_batch import is_behind
 from pipelines.preview import preview
 from pipelines.reference_refresh import run_refresh
+from pipelines.tracing import trace
 from resources.errors import SourceUnavailableError
 from tests.pipelines.event_time import START, CrashError, Row, Silver, crash_at
 
@@ -209,6 +210,16 @@ def test_calculation_waits_for_the_first_version(tmp_path: Path) -> None:
     refresh(silver)
     silver.compute(NAME)
     assert silver.rows(NAME)["scaled"].to_list() == [2.0]
+
+
+def test_row_is_traced_to_the_one_that_it_stands_for(tmp_path: Path) -> None:
+    write_factors(tmp_path, {(0, 0): 2}, 1)
+    silver = silver_with(tmp_path, "lookup", "event_time", dated=False)
+    silver.append([(0, second, 1.0) for second in range(5)])
+    silver.compute(NAME)
+    key = {"site_id": "101", "device_id": "1", "sensor_id": "0", "unit": "BAR", "observed_at": START.isoformat()}
+    (origin,) = trace(silver.context, NAME, key).origins
+    assert origin.rows["observed_at"].to_list() == [START]
 
 
 def test_preview_looks_up_and_writes_nothing(tmp_path: Path) -> None:
