@@ -5,7 +5,7 @@ A version is what a source said when it was taken in, as far as it said somethin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -40,12 +40,14 @@ class Versions:
     Attributes:
         identifier: the table, for messages.
         key: columns that name what a row is about.
-        columns: the columns of the source and their types.
+        columns: the columns of the rows and their types.
+        derive: those of them that are made of the others; the source has the rest.
     """
 
     identifier: str
     key: tuple[str, ...]
     columns: Mapping[str, pl.DataType]
+    derive: Mapping[str, pl.Expr] = field(default_factory=dict)
 
     def given(self, raw: pl.DataFrame, valid_from: str | None = None, valid_to: str | None = None) -> pl.DataFrame:
         """The rows of a source in the declared types, with ``valid_from`` and ``valid_to`` where it tells them.
@@ -53,10 +55,12 @@ class Versions:
         Raises:
             SourceUnavailableError: a column is missing, a value is of another type, a key is missing or stands twice.
         """
-        origins = {name: name for name in self.columns}
+        origins = {name: name for name in self.columns if name not in self.derive}
         origins |= {VALID_FROM: valid_from} if valid_from else {}
         origins |= {VALID_TO: valid_to} if valid_to else {}
-        rows = typed(raw, origins, {**self.columns, VALID_FROM: UTC_TIME, VALID_TO: UTC_TIME})
+        rows = typed(raw, origins, {**self.columns, VALID_FROM: UTC_TIME, VALID_TO: UTC_TIME}).with_columns(
+            **self.derive
+        )
         told = [*self.key]
         if valid_from:
             rows = rows.with_columns(pl.col(VALID_FROM).fill_null(ALWAYS))
@@ -129,16 +133,28 @@ class Versions:
         return min((found for found in changed if isinstance(found, datetime)), default=None)
 
 
-def side_input(*, name: str, description: str, key: tuple[str, ...], columns: tuple[Column, ...], **rest: Any) -> Table:
-    """Builds a reference table whose rows come from ``[[reference]]`` of that name."""
-    types = {c.name: c.dtype if isinstance(c.dtype, pl.DataType) else c.dtype() for c in columns}
+def side_input(
+    *,
+    name: str,
+    description: str,
+    key: tuple[str, ...],
+    columns: tuple[Column, ...],
+    derived: tuple[Column, ...] = (),
+    derive: Mapping[str, pl.Expr] | None = None,
+    **rest: Any,
+) -> Table:
+    """Builds a reference table whose rows come from ``[[reference]]`` of that name.
+
+    ``columns`` are those of the source, ``derived`` what ``derive`` makes of them.
+    """
+    types = {c.name: c.dtype if isinstance(c.dtype, pl.DataType) else c.dtype() for c in (*columns, *derived)}
     return declare(
         layer="reference",
         name=name,
         description=description,
-        columns=(*columns, *_KEPT),
+        columns=(*columns, *derived, *_KEPT),
         key=(*key, VALID_FROM),
-        function=Versions(f"reference.{name}", key, types),
+        function=Versions(f"reference.{name}", key, types, derive or {}),
         kinds=("iceberg", "reference"),
         **rest,
     )

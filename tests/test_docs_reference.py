@@ -29,6 +29,12 @@ def silver(tmp_path_factory: pytest.TempPathFactory) -> Silver:
     silver.now = START + timedelta(minutes=20)
     silver.append([(sensor, float(second), 10.0) for second in range(0, 600, 10) for sensor in (0, 1)])
     silver.compute("gold.sensor_windows_1m")
+    polls = silver.context.tables["silver.device_polls"]
+    poll = {"device_id": "192.0.2.7:161", "observed_at": START, "received_at": START, "is_up": True, "poll_id": "p"}
+    filled = {
+        n: poll.get(n, "s" if t == pl.String else None if t.is_temporal() else 1) for n, t in polls.schema.items()
+    }
+    silver.append_frame(polls, pl.DataFrame([filled], schema=polls.schema).drop("batch_id"))
     for each in references:
         result = run_refresh(silver.context, silver.context.tables[f"reference.{each['name']}"])
         assert result.problem is None and result.rows > 0

@@ -131,7 +131,10 @@ def _declared(**changes: Any) -> None:
     ("changes", "message"),
     [
         ({"name": "Owners"}, "reference 'Owners': name must match pattern"),
-        ({"key": None}, "reference 'owners': key is missing; only the built-in ones (calibrations, sites) have it"),
+        (
+            {"key": None},
+            "reference 'owners': key is missing; only the built-in ones (calibrations, devices, sites) have it",
+        ),
         ({"key": ["devise"]}, "key names 'devise', which is no column: did you mean 'device'?"),
         ({"columns": {"device": "BIGIN"}}, "columns.device must be a type, got 'BIGIN'; did you mean 'BIGINT'?"),
         ({"columns": {"device": "BIGINT", "version": "BIGINT"}}, "columns.version has the name of a column that every"),
