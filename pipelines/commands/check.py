@@ -98,7 +98,6 @@ def _traps(config: "Config") -> list[tuple[str, ...]]:
 
 
 def _references(config: "Config") -> list[tuple[str, ...]]:
-
     return [
         (
             "reference",

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.config import MicroBatchConfig
+from pipelines.config import MicroBatchConfig, TimeConfig
 from pipelines.context import TableResult
 from pipelines.micro_batch import MicroBatches
-from tests.pipelines.plant import SERIES, Plant, Reading, compared, one_shot
+from tests.pipelines.plant import SERIES, START, Plant, Reading, compared, one_shot
 
 GOLD = "gold.sensor_windows_1m"
 SILVER = "silver.sensor_readings"
@@ -133,6 +133,34 @@ def test_sender_from_the_future_moves_no_watermark(tmp_path: Path) -> None:
     plant.drain()
     assert plant.table("quarantine.records")["reason"].to_list() == ["time_too_late"]
     assert plant.table("ops.watermarks")["observed_at"].to_list() == plant.table(SILVER)["observed_at"].to_list()
+
+
+def ten_thousand_and_one_ahead(plant: Plant) -> pl.DataFrame:
+    """Two minutes of ten sensors in ten batches, and amid them a row that is a day ahead; the windows, final."""
+    honest = [Reading(n % 10, n // 10 * 0.12, float(n)) for n in range(10_000)]
+    for start in range(0, 10_000, 1000):
+        ahead = [Reading(1, 86_400, 1.0).payload] if start == 3000 else []
+        part = [reading.payload for reading in honest[start : start + 1000]]
+        plant.now = START + timedelta(seconds=honest[start + 999].second)
+        plant.land([*part[:500], *ahead, *part[500:]])
+        plant.drain()
+    plant.now += timedelta(minutes=5)
+    plant.drain()
+    return plant.table(GOLD)
+
+
+def test_one_row_a_day_ahead_makes_none_of_ten_thousand_late(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    windows = ten_thousand_and_one_ahead(plant)
+    assert plant.table("quarantine.records")["reason"].to_list() == ["time_too_late"]
+    assert plant.table(SILVER).height == windows["readings"].sum() == 10_000
+    assert windows["is_final"].all() and windows["revision"].sum() == 0
+
+
+def test_rows_are_late_where_the_bound_lets_it_through(tmp_path: Path) -> None:
+    """The check above can fail: the row ahead moves its sender's watermark, and honest rows correct final windows."""
+    windows = ten_thousand_and_one_ahead(Plant(tmp_path, {"time": TimeConfig(skew=timedelta(days=2))}))
+    assert windows["revision"].sum() > 0
 
 
 def test_what_a_dead_collector_left_open_is_taken_behind_what_was_committed(tmp_path: Path) -> None:
