@@ -195,4 +195,5 @@ def _commit(context: Context, table: Table, plan: SilverPlan, judged: Deduplicat
 def _on_time_and_late(table: Table, rows: pl.DataFrame) -> list[pl.DataFrame]:
     hour = pl.col(str(table.time)).dt.truncate("1h")
     late = rows.group_by(hour.alias("hour")).len().filter(pl.col("len") < LATE_SHARE * rows.height)["hour"]
-    return [rows] if late.is_empty() else [rows.filter(~hour.is_in(late)), rows.filter(hour.is_in(late))]
+    is_late = hour.is_in(late.implode())
+    return [rows] if late.is_empty() else [rows.filter(~is_late), rows.filter(is_late)]
