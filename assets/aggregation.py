@@ -19,6 +19,7 @@ from assets.windowing import END, GROUP, SERIES, START, Grouped, Windowing, grou
 from resources.errors import ConfigurationError, TableFunctionError
 
 _ROWS_OF_A_PART = 500_000
+_AT = "__at"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Windowed(ABC):
             .select(SERIES, *needed)
         )
         ordered = in_order(ordered, self.order, series.height)
-        return series, group_rows(ordered, self.time, self.windowing, derived)
+        is_windowed = self.time == START  # rows that are windows themselves
+        timed = ordered.rename({START: _AT}) if is_windowed else ordered
+        return series, group_rows(timed, _AT if is_windowed else self.time, self.windowing, derived)
 
     def _windows(self, series: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
         return series[windows[SERIES]].select(self.by).hstack(windows.select(START, END))

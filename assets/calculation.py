@@ -23,7 +23,7 @@ from assets.joining import join, sources_of
 from assets.lookups import Bound, Enriched, LookupDefinition, bind
 from assets.table import MINUTE, UTC_TIME, Column, Table, column, declare
 from assets.windowing import END, HELD, SECONDS, START, Windowing
-from resources.durations import Duration
+from resources.durations import Duration, spelled
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
 from resources.strict_model import StrictModel, first_mistake, shown
@@ -86,8 +86,31 @@ def _validated(definition: Mapping[str, Any], source: str) -> _Definition:
         raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
 
 
+def _has_tumbling_windows(table: Table) -> bool:
+    """Whether its rows are partial results of which longer windows can be made."""
+    window = table.window
+    return window is not None and window.has_finality and window.slide is None and window.gap is None
+
+
+def _check_fit(wanted: _Definition, upstream: Table, place: str) -> None:
+    """Windows that are made of others hold each of them whole."""
+    if upstream.window is None:
+        return
+    if wanted.function or wanted.window.kind == "session":
+        raise ConfigurationError(
+            f"{place}: from {upstream.identifier}, which has windows, only tumbling or sliding ones can be aggregated"
+        )
+    size = upstream.window.size
+    for name, span in (("size", wanted.window.length), ("slide", wanted.window.slide_or_size)):
+        if span % size:
+            raise ConfigurationError(
+                f"{place}: window.{name} must be a multiple of the {spelled(size)} of {upstream.identifier}, "
+                f"got {spelled(span)}"
+            )
+
+
 def _upstream(wanted: _Definition, tables: Mapping[str, Table], place: str) -> Table:
-    usable = {name: table for name, table in sorted(tables.items()) if table.time and table.sender}
+    usable = {n: t for n, t in sorted(tables.items()) if t.time and (t.sender or _has_tumbling_windows(t))}
     if wanted.source not in usable:
         what = "has no senders whose time decides when a window is final" if wanted.source in tables else "is no table"
         raise ConfigurationError(
@@ -100,8 +123,9 @@ def _checked_by(wanted: _Definition, upstream: Table, names: list[str], place: s
     for name in wanted.by:
         if name not in names:
             raise ConfigurationError(f"{place}: by names {shown(name)}, which is no column: {nearest(name, names)}")
-    if missing := [name for name in upstream.sender if name not in wanted.by]:
-        why = f"which tells senders of {upstream.identifier} apart: its sender's time decides when a window is final"
+    root = upstream.watermarked
+    if missing := [name for name in root.sender if name not in wanted.by]:
+        why = f"which tells senders of {root.identifier} apart: its sender's time decides when a window is final"
         raise ConfigurationError(f"{place}: by must name {missing[0]!r}, {why}; got {shown(wanted.by)}")
     key, computed = ("aggregate", wanted.aggregate) if wanted.aggregate else ("columns", wanted.columns or {})
     if taken := computed.keys() & {*wanted.by}:
@@ -173,7 +197,8 @@ def _function(
 ) -> tuple[Windowed, dict[str, str]]:
     """What computes the table, and the stored types of its columns."""
     shape = (by, str(upstream.time), total_order(upstream, by), wanted.window)
-    names = _readable(upstream)
+    _check_fit(wanted, upstream, place)
+    names = [name for name in _readable(upstream) if upstream.window is None or name not in (START, END)]
     with open_sandbox() as connection:
         binder = Binder(connection, {**upstream.schema, **bound.schema}, [*names, *bound.schema])
         where = binder.condition(wanted.where, f"{place}: where") if wanted.where else None
@@ -226,7 +251,8 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
     function: Windowed | Enriched = windowed
     if bound.tables and isinstance(windowed, Aggregation):
         function = bound.enriched(windowed, str(upstream.time))
-    window = wanted.window
+    window, settled = wanted.window, upstream.window.lateness if upstream.window else timedelta(0)
+    lateness = max(wanted.lateness, settled)
     return declare(
         layer="gold",
         name=wanted.name,
@@ -238,10 +264,10 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
         function=function,
         series=by,
         time=START,
-        window=window.reach(wanted.lateness),
+        window=window.reach(lateness),
         partitions=(Partition(START, "hour" if window.slide_or_size <= MINUTE else "day"),),
         kinds=("iceberg", "gold", "duckdb" if wanted.aggregate else "python"),
-        freshness=timedelta(minutes=5) + window.length + wanted.lateness,
+        freshness=timedelta(minutes=5) + window.length + lateness,
         definition=_fingerprint(function),
     )
 

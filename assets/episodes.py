@@ -39,7 +39,6 @@ class Condition:
         waits: how long an episode must last to be raised.
         message: the text, from the row that began the episode.
         cause: columns of that row that are kept beside it.
-        engine_columns: columns of the source that tell which of its rows count.
     """
 
     name: str
@@ -54,14 +53,13 @@ class Condition:
     waits: timedelta
     message: Aggregate
     cause: tuple[str, ...]
-    engine_columns: tuple[str, ...]
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The columns of the source that it needs."""
         expressions = [e for e in (self.where, self.state, self.message.expression) if e]
         named = (name for e in expressions for name in e.columns)
-        return tuple(dict.fromkeys([*self.by, *self.order, *named, *self.cause, *self.engine_columns]))
+        return tuple(dict.fromkeys([*self.by, *self.order, *named, *self.cause]))
 
     def entries(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The times at which the state of a series may change: by, ``at, is_on``, message and cause where it is on.

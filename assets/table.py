@@ -172,6 +172,11 @@ class Table:
         return None if self.function is None else "state"
 
     @property
+    def watermarked(self) -> "Table":
+        """The table whose commits raise the watermarks of this one's senders: the first that is decoded."""
+        return self.inputs[0].watermarked if self.step == "compute" else self
+
+    @property
     def schema(self) -> dict[str, pl.DataType]:
         """Column name to polars type, in stored order."""
         return {c.name: c.dtype if isinstance(c.dtype, pl.DataType) else c.dtype() for c in self.columns}

@@ -72,25 +72,21 @@ def _validated(definition: Mapping[str, Any], source: str) -> _Threshold:
         raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
 
 
-def _root(table: Table) -> Table | None:
-    """The silver table that a table comes from, if it tells its senders apart."""
-    while table.step == "compute":
-        table = table.inputs[0]
-    return table if table.layer == "silver" and table.sender else None
+def _has_senders(table: Table) -> bool:
+    root = table.watermarked
+    return root.layer == "silver" and bool(root.sender)
 
 
 def _upstream(wanted: _Threshold, tables: Mapping[str, Table], place: str) -> tuple[Table, Table]:
     """The table that is watched, and the silver table whose senders' time it follows."""
-    usable = {n: t for n, t in sorted(tables.items()) if t.layer in ("silver", "gold") and t.time and _root(t)}
+    usable = {n: t for n, t in sorted(tables.items()) if t.layer in ("silver", "gold") and t.time and _has_senders(t)}
     if wanted.source not in usable:
         what = "is no table of silver or gold" if wanted.source in tables else "is no table"
         raise ConfigurationError(
             f"{place}: from: {shown(wanted.source)} {what}; {nearest(wanted.source, list(usable))}"
         )
     upstream = usable[wanted.source]
-    root = _root(upstream)
-    assert root is not None
-    return upstream, root
+    return upstream, upstream.watermarked
 
 
 def _checked_by(wanted: _Threshold, upstream: Table, root: Table, names: list[str], place: str) -> tuple[str, ...]:
@@ -210,7 +206,6 @@ def threshold(definition: Mapping[str, Any], tables: Mapping[str, Table], source
         wanted.waits,
         message,
         _cause(upstream, by, read),
-        tuple(n for n in ("is_retracted", "is_final") if n in upstream.schema),
     )
     lateness = _behind(upstream) + wanted.lateness
     return declare(

@@ -227,17 +227,12 @@ def due_windows(context: Context, table: Table) -> pl.DataFrame:
     return waiting.filter(has_passed(context, table, waiting))
 
 
-def _watermarked(table: Table) -> Table:
-    """The table whose commits raise the watermarks of a computed table's senders: the first that is decoded."""
-    return _watermarked(table.inputs[0]) if table.step == "compute" else table
-
-
 def has_passed(context: Context, table: Table, rows: pl.DataFrame) -> pl.Series:
     """For each row, whether its end and lateness are behind its sender's watermark.
 
     The end is that of the window, or of the time that an episode must last to be raised.
     """
-    source, window = _watermarked(table), window_of(table)
+    source, window = table.watermarked, window_of(table)
     known = context.lakehouse.read(watermarks.stored, Among("source", [source.identifier]))
     now = context.clock()
     is_idle = pl.col("received_at") + context.config.time.idle <= now

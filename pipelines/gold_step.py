@@ -76,10 +76,11 @@ def computed_rows(context: Context, table: Table, spans: pl.DataFrame) -> pl.Dat
 def closure(context: Context, table: Table, spans: pl.DataFrame) -> list[pl.DataFrame]:
     """The rows of each input that the spans are computed from; more of the same series do no harm."""
     ranges, series = read_ranges(spans), spans.select(table.series).unique()
-    columns = table.function.reads if isinstance(table.function, Aggregation | Condition | Enriched) else None
+    reads = table.function.reads if isinstance(table.function, Aggregation | Condition | Enriched) else None
     found = []
     for source in table.inputs:
         where = (Ranges(str(source.time), ranges), *input_conditions(table))
+        columns = [*reads, *({_RETRACTED} & source.schema.keys())] if reads else None
         rows = context.lakehouse.read(source.stored, *where, columns=columns)
         if _RETRACTED in rows.columns:
             rows = rows.filter(~pl.col(_RETRACTED).fill_null(False))

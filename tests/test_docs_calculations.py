@@ -53,13 +53,14 @@ def silver(tmp_path_factory: pytest.TempPathFactory) -> Silver:
 @pytest.mark.parametrize("name", [d["name"] for d in DEFINITIONS])
 def test_example_is_computed_and_previewed(silver: Silver, name: str) -> None:
     identifier = f"gold.{name}"
-    silver.compute(identifier)
+    parts = [t.identifier for t in silver.context.tables[identifier].inputs if t.layer == "gold"]
+    silver.compute(*parts, identifier)
     rows = silver.rows(identifier)
     assert rows.height > 0 and not any(
         rows[column].is_null().all() for column in rows.columns if column != "corrected_at"
     )
     table = silver.context.tables[identifier]
-    seen = preview(silver.context, name, timedelta(hours=2))
+    seen = preview(silver.context, name, timedelta(days=1))
     assert seen.sort(table.key).equals(rows.select(seen.columns)), "a preview is what is stored"
 
 
