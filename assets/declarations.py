@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+UnknownFields = Literal["freeze", "evolve", "discard_row", "discard_value"]
+"""What becomes of the fields of a payload that no declared column takes; see ``data_quality.unknown_fields``."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipelines.context import Context
 from pipelines.gold_plan import DEFINITION, REBUILD, input_conditions, share, spans_of
 from pipelines.gold_step import computed_rows
 from pipelines.recent_rows import MOST_ROWS, before_window, newest_files
-from pipelines.silver_step import parse, sender_of, stored_keys
+from pipelines.silver_step import decode, judge, sender_of, stored_keys
 from pipelines.spans import within
 from pipelines.standing import extent
 from resources.selection import Among, Ranges, changes
@@ -38,7 +38,7 @@ def decoded_again(context: Context, table: Table) -> Measure:
     source = _taken(context, table)
     if source.is_empty():
         return reconciled(text, pl.DataFrame(schema=_ROWS))
-    good, rejects = parse(context, table, source)
+    good, rejects = judge(context, table, decode(context, table, source))
     kept = context.config.maintenance.retention.get(table.identifier)
     if kept is not None:
         good = good.filter(pl.col(str(table.time)) >= context.clock() - kept)

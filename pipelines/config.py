@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from assets.declarations import Declarations
+from assets.declarations import Declarations, UnknownFields
 from pipelines.settings.cron import Cron
 from pipelines.settings.decode import DecodeConfig
 from pipelines.settings.fields import Model, Size
@@ -99,6 +99,7 @@ class Config(Model):
     ml: ModelConfig = ModelConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()
     quality: QualityConfig = QualityConfig()
+    unknown_fields: dict[str, UnknownFields] = {}
     include: list[str] = []
     calculation: list[dict[str, Any]] = []
     threshold: list[dict[str, Any]] = []

@@ -6,6 +6,7 @@ from duckdb import DuckDBPyConnection
 
 from assets.catalog import load_tables
 from pipelines.config import load_config
+from pipelines.context import with_evolved
 from resources.duckdb import connect
 from resources.errors import SecchiError
 from resources.lakehouse import Lakehouse
@@ -28,4 +29,6 @@ def secchi_connection(config_path: Path | str | None = None) -> DuckDBPyConnecti
     path = config.lakehouse.path
     if not (path / "catalog.db").exists():
         raise SecchiError(f"{path.absolute()}: no lakehouse is here yet; 'secchi up' or 'secchi process' makes one")
-    return connect(Lakehouse(path), (table.stored for table in load_tables(declared=config.declared).values()))
+    lakehouse = Lakehouse(path)
+    tables = with_evolved(lakehouse, load_tables(declared=config.declared))
+    return connect(lakehouse, (table.stored for table in tables.values()))

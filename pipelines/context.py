@@ -1,12 +1,16 @@
 """What every step of a micro-batch is given."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
+
 from assets.catalog import load_tables
-from assets.table import Table
+from assets.declarations import UnknownFields
+from assets.table import Column, Table
+from data_quality.unknown_fields import EXTRA
 from pipelines.config import Config
 from resources.errors import ConfigurationError
 from resources.lakehouse import Lakehouse
@@ -35,6 +39,10 @@ class Context:
         """Root of the landing streams."""
         return self.config.landing_path
 
+    def mode_of(self, table: Table) -> UnknownFields:
+        """What becomes of the fields of a payload that no declared column of the table takes."""
+        return self.config.unknown_fields.get(table.identifier, "freeze")
+
 
 @dataclass
 class TableResult:
@@ -55,6 +63,7 @@ class TableResult:
     has_looked: bool = False
     problem: str | None = None
     error: str | None = None
+    new_fields: dict[str, str] = field(default_factory=dict)
 
     @property
     def did_work(self) -> bool:
@@ -69,19 +78,37 @@ def open_context(config: Config, run_id: str = "process") -> Context:
         ConfigurationError: a declaration has a mistake, or the configuration names a table that cannot be what it asks.
     """
     path, tables = config.lakehouse.path, load_tables(declared=config.declared)
-    check_retention(config, tables)
-    return Context(Lakehouse(path), tables, config, ModelStore(path / "models"), run_id)
+    check_names(config, tables)
+    lakehouse = Lakehouse(path)
+    return Context(lakehouse, with_evolved(lakehouse, tables), config, ModelStore(path / "models"), run_id)
 
 
-def check_retention(config: Config, tables: Mapping[str, Table]) -> None:
-    """Every table with a retention is there and has a time by which its rows are old.
+def with_evolved(lakehouse: Lakehouse, tables: Mapping[str, Table]) -> dict[str, Table]:
+    """The tables, those with unknown fields with the columns that were added to them; creates nothing."""
+    return {
+        name: _evolved(table, lakehouse.added_columns(table.stored)) if EXTRA in table.schema else table
+        for name, table in tables.items()
+    }
+
+
+def _evolved(table: Table, added: Mapping[str, tuple[pl.DataType, str]]) -> Table:
+    lineage = next(c.lineage for c in table.columns if c.name == EXTRA)
+    columns = [Column(n, t, about, lineage=lineage) for n, (t, about) in added.items() if n not in table.schema]
+    return replace(table, columns=(*table.columns, *columns)) if columns else table
+
+
+def check_names(config: Config, tables: Mapping[str, Table]) -> None:
+    """Every table that the configuration names is there, and is of the kind that it is named for.
 
     Raises:
         ConfigurationError: one is not.
     """
     timed = sorted(identifier for identifier, table in tables.items() if table.time is not None)
-    for identifier in config.maintenance.retention:
-        if identifier not in timed:
-            raise ConfigurationError(
-                f"{config.source}: maintenance.retention: must name one of {timed}, got {shown(identifier)}"
-            )
+    open_ended = sorted(identifier for identifier, table in tables.items() if EXTRA in table.schema)
+    for key, named, allowed in (
+        ("maintenance.retention", config.maintenance.retention, timed),
+        ("unknown_fields", config.unknown_fields, open_ended),
+    ):
+        for identifier in named:
+            if identifier not in allowed:
+                raise ConfigurationError(f"{config.source}: {key}: must name one of {allowed}, got {shown(identifier)}")

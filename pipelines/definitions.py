@@ -13,7 +13,7 @@ def definitions() -> dg.Definitions:
     from assets.catalog import load_tables
     from pipelines import automation, dagster_assets
     from pipelines.config import load_config
-    from pipelines.context import check_retention
+    from pipelines.context import check_names
     from pipelines.drift import drift_checks
     from pipelines.housekeeping import housekeeping_asset
     from pipelines.micro_batch_run import asset_key
@@ -23,7 +23,7 @@ def definitions() -> dg.Definitions:
 
     config = load_config()
     tables = load_tables(declared=config.declared)
-    check_retention(config, tables)
+    check_names(config, tables)
     return dg.Definitions(
         assets=[
             dagster_assets.micro_batch_assets(config, tables),

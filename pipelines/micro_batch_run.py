@@ -51,6 +51,7 @@ class _Tally:
     duplicates: int = 0
     lag_seconds: float | None = None
     quarantined: dict[str, int] = field(default_factory=dict)
+    new_fields: dict[str, str] = field(default_factory=dict)
 
     def add(self, result: "TableResult") -> None:
         """Takes one micro-batch in."""
@@ -61,6 +62,7 @@ class _Tally:
         self.duplicates += result.duplicates
         self.lag_seconds = result.lag_seconds if result.lag_seconds is not None else self.lag_seconds
         _add(self.quarantined, result.quarantined)
+        self.new_fields |= result.new_fields
 
 
 def _add(total: dict[str, int], more: dict[str, int]) -> None:
@@ -122,6 +124,8 @@ class Report:
         }
         if tally.lag_seconds is not None:
             metadata["lag_seconds"] = round(tally.lag_seconds, 3)
+        if tally.new_fields:
+            metadata["new_fields"] = tally.new_fields
         if tally.quarantined:
             metadata["quarantined_reasons"] = tally.quarantined
         if snapshot is not None and snapshot.summary is not None:

@@ -107,8 +107,12 @@ def read_reference(context: Context, table: Table) -> pl.DataFrame:
 def side_inputs(context: Context, table: Table) -> dict[str, Any]:
     """What a table's function is given beside its rows: whole references as they are now, and users if it takes them.
 
+    ``is_lenient`` says that a field of another type than its column's may stand in ``extra``.
+
     Raises:
         ConfigurationError: a user's password is not there.
     """
     side: dict[str, Any] = {reference.name: read_reference(context, reference) for reference in table.references}
+    if context.mode_of(table) in ("evolve", "discard_value"):
+        side["is_lenient"] = True
     return {**side, "users": context.config.trap_users} if table.takes_users else side

@@ -16,11 +16,11 @@ from pyiceberg.manifest import DataFile
 
 from assets.ops.requests import requests
 from assets.table import Table
-from data_quality.contract import RECEIVED_AT, apply_contract
+from data_quality.contract import RECEIVED_AT
 from pipelines.context import Context, TableResult
-from pipelines.reference_step import side_inputs
+from pipelines.evolution import see_fields
 from pipelines.replacing import replace_rows
-from pipelines.silver_step import BATCH_ROWS, run_silver
+from pipelines.silver_step import BATCH_ROWS, decode, judge, run_silver
 from resources.file_index import bounds
 from resources.lakehouse import FILE, Commit, Marker
 from resources.selection import Ranges, changes
@@ -53,6 +53,7 @@ class RebuildPlan:
 def run_silver_and_rebuild(context: Context, table: Table) -> TableResult:
     """Carries live rows first, then a share of what rebuilds ask for."""
     result = run_silver(context, table)
+    table = context.tables.get(table.identifier, table)  # with the columns that were added
     plan = plan_rebuild(context, table)
     if plan is not None:
         _rebuild(context, table, plan, result)
@@ -122,7 +123,9 @@ def _share(context: Context, table: Table, low: datetime, high: datetime) -> tup
 def _rebuild(context: Context, table: Table, plan: RebuildPlan, result: TableResult) -> None:
     batch_id = context.lakehouse.head(table.stored).batch_id + 1
     current = _stored(context, table, plan)
-    fresh = _changed(table, _decoded(context, table, current), current)
+    table, decoded = _decoded(context, table, current)
+    current = current if set(table.schema) <= set(current.columns) else _stored(context, table, plan)
+    fresh = _changed(table, decoded, current)
     add, delete = replace_rows(context, table, fresh, current, batch_id) if not fresh.is_empty() else ([], [])
     summary = {"secchi.run_id": context.run_id}
     context.lakehouse.commit_once(
@@ -139,11 +142,13 @@ def _stored(context: Context, table: Table, plan: RebuildPlan) -> pl.DataFrame:
     return context.lakehouse.read_files(table.stored, plan.files, where, columns=[*table.schema, FILE])
 
 
-def _decoded(context: Context, table: Table, current: pl.DataFrame) -> pl.DataFrame:
-    """What the bronze rows of the stored rows decode to now; without bronze (retention) rows stay as they are."""
+def _decoded(context: Context, table: Table, current: pl.DataFrame) -> tuple[Table, pl.DataFrame]:
+    """What the bronze rows of the stored rows decode to now; without bronze (retention) rows stay as they are.
+
+    The table is given back as it is then: unknown fields may have brought columns.
+    """
     if current.is_empty():
-        return current.drop(FILE)
-    assert table.function is not None
+        return table, current.drop(FILE)
     bronze = table.inputs[0]
     first, last = current.select(low=pl.col(RECEIVED_AT).min(), high=pl.col(RECEIVED_AT).max()).row(0)
     source = context.lakehouse.read(bronze.stored, Ranges(str(bronze.time), [(first, last + _TICK)]))
@@ -152,10 +157,9 @@ def _decoded(context: Context, table: Table, current: pl.DataFrame) -> pl.DataFr
         context.lakehouse.head(
             reference.stored
         )  # what was asked for follows a change of them: no earlier state will do
-    time = context.config.time
-    rows = table.function(source, **side_inputs(context, table)).rows
-    good, _ = apply_contract(table, rows, skew=time.skew, earliest=time.earliest)
-    return good
+    outputs = decode(context, table, source)
+    table, _ = see_fields(context, table, outputs.rows)
+    return table, judge(context, table, outputs)[0]
 
 
 def _changed(table: Table, decoded: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:

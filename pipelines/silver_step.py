@@ -9,10 +9,12 @@ import polars as pl
 from assets.ops.requests import requests
 from assets.ops.watermarks import watermarks
 from assets.quarantine.records import records
-from assets.table import Table
+from assets.table import Outputs, Table
 from data_quality.contract import apply_contract
+from data_quality.unknown_fields import EXTRA, handle_unknown
 from pipelines.context import Context, TableResult
 from pipelines.deduplication import Deduplicated, deduplicate
+from pipelines.evolution import see_fields
 from pipelines.quarantine import commit_quarantine, reasons, reject_rows, restore_rows
 from pipelines.reference_step import side_inputs
 from resources.lakehouse import Commit, Marker, stands_at
@@ -80,7 +82,9 @@ def run_silver(context: Context, table: Table) -> TableResult:
     if stands_at(plan.frm, plan.to):
         return result
     source, taken = _source(context, table, plan)
-    rows, rejects = parse(context, table, source)
+    outputs = decode(context, table, source)
+    table, result.new_fields = see_fields(context, table, outputs.rows)
+    rows, rejects = judge(context, table, outputs)
     judged = deduplicate(table, rows, stored_keys(context, table, rows))
     rejected = reject_rows(context, table, source, pl.concat([rejects, judged.conflicts]))
     request = None if plan.replays.is_empty() else str(plan.replays["request_id"].first())
@@ -117,15 +121,24 @@ def _quarantined(context: Context, table: Table, replays: pl.DataFrame) -> pl.Da
     return pl.concat([empty, *parts]).unique("record_id", maintain_order=True)
 
 
-def parse(context: Context, table: Table, source: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rows that bronze rows decode to and that keep the contract, and the bronze rows that are refused."""
+def decode(context: Context, table: Table, source: pl.DataFrame) -> Outputs:
+    """What the table's function makes of bronze rows."""
     assert table.function is not None
-    outputs = table.function(source, **side_inputs(context, table))
+    outputs: Outputs = table.function(source, **side_inputs(context, table))
+    return outputs
+
+
+def judge(context: Context, table: Table, outputs: Outputs) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The decoded rows that keep the contract, with their unknown fields as the table has them, and what is refused."""
+    rows, refused = outputs.rows, []
+    if EXTRA in table.schema:
+        rows, unknown = handle_unknown(table.identifier, table.columns, context.mode_of(table), rows)
+        refused.append(unknown)
     time = context.config.time
-    good, violations = apply_contract(table, outputs.rows, skew=time.skew, earliest=time.earliest)
+    good, violations = apply_contract(table, rows, skew=time.skew, earliest=time.earliest)
     broken = violations.select(*_POSITION, "reason", "message")
-    schema = {n: broken.schema[n] for n in broken.columns}
-    return good, pl.concat([outputs.rejects.select(broken.columns).cast(schema), broken])
+    told = (each.select(pl.col(n).cast(t) for n, t in broken.schema.items()) for each in (outputs.rejects, *refused))
+    return good, pl.concat([*told, broken])
 
 
 def stored_keys(context: Context, table: Table, rows: pl.DataFrame) -> pl.DataFrame:

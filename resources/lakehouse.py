@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import polars as pl
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
-from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, visit_pyarrow
+from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, schema_to_pyarrow, visit_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
@@ -62,6 +62,8 @@ _TABLE_PROPERTIES = {
     "write.metadata.previous-versions-max": "10",
 }
 _COMMIT_ATTEMPTS = 8
+_ADDED = "added: "
+"""Starts the description of a column that no declaration has; a process that does not know it leaves it alone."""
 _RECENT_BYTES = 256 * 2**20
 
 
@@ -207,6 +209,38 @@ class Lakehouse:
             )
         return _evolve(found, stored, schema)
 
+    def added_columns(self, stored: StoredTable) -> dict[str, tuple[pl.DataType, str]]:
+        """The columns that ``add_columns`` has added: type and description; creates nothing."""
+        try:
+            schema = self.catalog.load_table(stored.identifier).schema()
+        except NoSuchTableError:
+            return {}
+        added = {f.name: f.doc.removeprefix(_ADDED) for f in schema.fields if f.doc and f.doc.startswith(_ADDED)}
+        types = pl.DataFrame(schema_to_pyarrow(schema, include_field_ids=False).empty_table()).schema
+        return {name: (types[name], about) for name, about in added.items()}
+
+    def add_columns(self, stored: StoredTable, columns: Mapping[str, tuple[Any, str]]) -> None:
+        """Adds columns to a stored table that its declaration does not have; rows that are there have null in them.
+
+        Raises:
+            SourceUnavailableError: storage or catalog did not answer.
+        """
+        wanted = _iceberg_schema(replace(stored, schema={name: dtype for name, (dtype, _) in columns.items()}))
+        for attempt in range(_COMMIT_ATTEMPTS):
+            table = self.table(stored, refresh=True)
+            have = {field.name for field in table.schema().fields}
+            try:
+                with _told(stored), table.update_schema() as update:
+                    for field in wanted.fields:
+                        if field.name not in have:
+                            update.add_column(field.name, field.field_type, _ADDED + columns[field.name][1])
+            except CommitFailedException:  # a new column met a commit of rows
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
+                continue
+            self.table(stored, refresh=True)
+            return
+        raise SourceUnavailableError(f"{stored.identifier}: {_COMMIT_ATTEMPTS} changes of its schema met a commit")
+
     def head(self, stored: StoredTable) -> Head:
         """Reads the table's batch_id, markers and snapshot from the catalog."""
         return _head(self.table(stored, refresh=True))
@@ -228,7 +262,10 @@ class Lakehouse:
         schema = {name: stored.schema.get(name, pl.String()) for name in (columns or stored.schema)}
         needed = {n: t for n, t in schema.items() if n != FILE} | {w.column: stored.schema[w.column] for w in where}
         recent = self._recent.among(f.file_path for f in files)
-        frames = [frame.lazy().with_columns(pl.lit(path).alias(FILE)) for path, frame in recent.items()]
+        frames = [
+            frame.lazy().with_columns(pl.lit(path).alias(FILE), *_absent(frame, needed))
+            for path, frame in recent.items()
+        ]
         if len(recent) < len(files):
             frames.append(_scan([f.file_path for f in files if f.file_path not in recent], needed))
         if not frames:
@@ -401,6 +438,11 @@ def _stage(
             producer.delete_data_file(file)
 
 
+def _absent(frame: pl.DataFrame, needed: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    """Nulls for the columns that were added after a frame was written."""
+    return [pl.lit(None, dtype).alias(name) for name, dtype in needed.items() if name not in frame.columns]
+
+
 def _split(rows: pl.DataFrame, cuts: list[pl.Expr]) -> list[pl.DataFrame]:
     if not cuts:
         return [rows]
@@ -455,7 +497,7 @@ def _evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
     have = {f.name: f.field_type for f in found.schema().fields}
     want = {f.name: f.field_type for f in declared.fields}
     changed = [n for n in have if n in want and str(have[n]) != str(want[n])]
-    gone = [n for n in have if n not in want]
+    gone = [f.name for f in found.schema().fields if f.name not in want and not (f.doc or "").startswith(_ADDED)]
     if changed or gone:
         name = (changed or gone)[0]
         now = f"declared as {want[name]}" if changed else "no longer declared"

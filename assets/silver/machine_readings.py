@@ -71,7 +71,7 @@ def _thing(document: dict[str, Any]) -> str:
     return thing
 
 
-def _read_exactly(payload: bytes, rejected: list[RejectedError]) -> Iterator[tuple[Any, ...]]:
+def _read_exactly(payload: bytes, rejected: list[RejectedError], is_lenient: bool) -> Iterator[tuple[Any, ...]]:
     """The rows of one message, without index; numbers that are not finite are ``rejected`` alone.
 
     Raises:
@@ -80,9 +80,12 @@ def _read_exactly(payload: bytes, rejected: list[RejectedError]) -> Iterator[tup
     document = parse_object(payload)
     thing = _thing(document)
     observed_us = epoch_microseconds("Timestamp", document.get("Timestamp"))
-    message_id = None if document.get("id") is None else as_text("id", document["id"])
+    sent_id = document.get("id")
+    is_strange = is_lenient and not isinstance(sent_id, str)
+    message_id = None if sent_id is None or is_strange else as_text("id", sent_id)
     others = {name: value for name, value in document.items() if name not in _FIXED and value is not None}
-    extra = unknown_as_json({name: value for name, value in others.items() if not _is_number(value)})
+    unknown = {name: value for name, value in others.items() if not _is_number(value)}
+    extra = unknown_as_json({**unknown, "id": sent_id} if is_strange and sent_id is not None else unknown)
     numbers = {name: value for name, value in others.items() if _is_number(value)}
     if not numbers:
         raise RejectedError("missing_field", "no quantity is there; must be at least one field with a number")
@@ -93,14 +96,14 @@ def _read_exactly(payload: bytes, rejected: list[RejectedError]) -> Iterator[tup
             rejected.append(error)
 
 
-def _exact(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _exact(messages: pl.DataFrame, is_lenient: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows of any messages with the ``index`` of theirs, and the rejects with theirs."""
     read: list[tuple[Any, ...]] = []
     refused: list[tuple[int, str, str]] = []
     for index, payload in messages.select("index", "payload").iter_rows():
         rejected: list[RejectedError] = []
         try:
-            read += [(index, *row) for row in _read_exactly(payload, rejected)]
+            read += [(index, *row) for row in _read_exactly(payload, rejected, is_lenient)]
         except RejectedError as error:
             rejected = [error]
         refused += [(index, error.reason, error.message) for error in rejected[:1]]
@@ -108,12 +111,12 @@ def _exact(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return rows.with_columns(pl.col("observed_at").cast(UTC_TIME)), pl.DataFrame(refused, _REJECTED, orient="row")
 
 
-def _parse(messages: pl.DataFrame, *, fast: bool = True) -> Outputs:
+def _parse(messages: pl.DataFrame, *, fast: bool = True, is_lenient: bool = False) -> Outputs:
     topics = matching(messages["topic"].unique(), machine_readings.topics)
     taken = messages.filter(pl.col("topic").is_in(topics)).with_row_index("index")
     plain = _fast(taken if fast else taken.clear())
     rest = taken.join(plain, on="index", how="anti", maintain_order="left")
-    exact, rejects = _exact(rest)
+    exact, rejects = _exact(rest, is_lenient)
     fields = pl.concat([plain, exact])
     origin = taken.select("received_at", *_POSITION)[fields["index"]]
     refused = taken[rejects["index"]].select(_POSITION).hstack(rejects.drop("index"))
@@ -156,7 +159,7 @@ _COLUMNS = (
     kinds=("iceberg", "silver", "polars", "duckdb"),
     freshness=timedelta(minutes=5),
 )
-def machine_readings(messages: pl.DataFrame) -> Outputs:
+def machine_readings(messages: pl.DataFrame, *, is_lenient: bool = False) -> Outputs:
     """One row a quantity of a machine's state at one time.
 
     A state is sparse: every field that holds a number is a quantity, `<quantity>_<axis>`. Source:
@@ -166,4 +169,4 @@ def machine_readings(messages: pl.DataFrame) -> Outputs:
     invalid_gzip, invalid_msgpack, invalid_utf8, invalid_json, too_deep, not_an_object, duplicate_field, missing_field,
     wrong_type, not_finite or integer_out_of_range.
     """
-    return _parse(messages)
+    return _parse(messages, is_lenient=is_lenient)

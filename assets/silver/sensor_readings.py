@@ -43,8 +43,7 @@ _FIELDS = {
 }
 _REQUIRED = ("ts", "site_id", "device_id", "sensor_id", "unit", "measurement")
 _KNOWN = frozenset({"ts", "metadata", "measurement"})
-_KNOWN_METADATA = frozenset({"siteId", "deviceId", "sensorId", "unit", "ts_human", "location", "deviceType"})
-_KNOWN_LOCATION = frozenset({"latitude", "longitude"})
+_KNOWN_METADATA = frozenset({"siteId", "deviceId", "sensorId", "unit"})
 
 
 # Counting the names of a plain message tells whether a field stands twice: DuckDB would take the first of them.
@@ -112,20 +111,33 @@ def _milliseconds(value: Any) -> int:
     return as_integer("ts", value, _MAX_MILLISECONDS)
 
 
-def _optional(take: Callable[[str, Any], Any], field: str, value: Any) -> Any:
-    return None if value is None else take(field, value)
+def _optional(take: Callable[[str, Any], Any], field: str, owner: dict[str, Any], is_lenient: bool) -> Any:
+    """The value of a field that may be missing; one of another type stays in ``owner`` as unknown where that is right.
+
+    Raises:
+        RejectedError: it has another type.
+    """
+    name = field.rpartition(".")[2]
+    value = owner.pop(name, None)
+    try:
+        return None if value is None else take(field, value)
+    except RejectedError as error:
+        if not is_lenient or error.reason != "wrong_type":
+            raise
+        owner[name] = value
+        return None
 
 
 def _unknown(document: dict[str, Any], metadata: dict[str, Any], location: dict[str, Any]) -> dict[str, Any]:
-    """The fields that no column takes, nested as they came."""
+    """The fields that no column takes, nested as they came; the optional ones that were taken are gone already."""
     found = {k: v for k, v in document.items() if k not in _KNOWN}
     nested = {k: v for k, v in metadata.items() if k not in _KNOWN_METADATA}
-    if deepest := {k: v for k, v in location.items() if k not in _KNOWN_LOCATION}:
-        nested["location"] = deepest
+    if location:
+        nested["location"] = location
     return {**found, "metadata": nested} if nested else found
 
 
-def _read_exactly(payload: bytes) -> tuple[Any, ...]:
+def _read_exactly(payload: bytes, is_lenient: bool) -> tuple[Any, ...]:
     """The fields of one message and its unknown fields as JSON text.
 
     Raises:
@@ -133,29 +145,29 @@ def _read_exactly(payload: bytes) -> tuple[Any, ...]:
     """
     document = parse_object(payload)
     metadata = as_object("metadata", document.get("metadata"))
-    location = _optional(as_object, "metadata.location", metadata.get("location")) or {}
+    location = _optional(as_object, "metadata.location", metadata, is_lenient) or {}
     return (
         _milliseconds(document.get("ts")),
         as_integer("metadata.siteId", metadata.get("siteId")),
         as_integer("metadata.deviceId", metadata.get("deviceId")),
         as_integer("metadata.sensorId", metadata.get("sensorId")),
         as_text("metadata.unit", metadata.get("unit")),
-        _optional(as_text, "metadata.ts_human", metadata.get("ts_human")),
-        _optional(as_number, "metadata.location.latitude", location.get("latitude")),
-        _optional(as_number, "metadata.location.longitude", location.get("longitude")),
-        _optional(as_text, "metadata.deviceType", metadata.get("deviceType")),
+        _optional(as_text, "metadata.ts_human", metadata, is_lenient),
+        _optional(as_number, "metadata.location.latitude", location, is_lenient),
+        _optional(as_number, "metadata.location.longitude", location, is_lenient),
+        _optional(as_text, "metadata.deviceType", metadata, is_lenient),
         as_number("measurement", document.get("measurement")),
         unknown_as_json(_unknown(document, metadata, location)),
     )
 
 
-def _exact(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _exact(messages: pl.DataFrame, is_lenient: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The fields of any messages with their ``index``, and the rejects with theirs."""
     read: list[tuple[Any, ...]] = []
     rejected: list[tuple[int, str, str]] = []
     for index, payload in messages.select("index", "payload").iter_rows():
         try:
-            read.append((index, *_read_exactly(payload)))
+            read.append((index, *_read_exactly(payload, is_lenient)))
         except RejectedError as error:
             rejected.append((index, error.reason, error.message))
     index_type = {"index": messages.schema["index"]}
@@ -187,7 +199,7 @@ def _rows(messages: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
     return rows.select(*(c.name for c in _COLUMNS), *_POSITION)
 
 
-def _parse(messages: pl.DataFrame, *, fast: bool = True) -> Outputs:
+def _parse(messages: pl.DataFrame, *, fast: bool = True, is_lenient: bool = False) -> Outputs:
     topics = matching(messages["topic"].unique(), sensor_readings.topics)
     taken = messages.filter(pl.col("topic").is_in(topics)).with_row_index("index")
     plain = _fast(taken if fast else taken.clear())
@@ -196,7 +208,7 @@ def _parse(messages: pl.DataFrame, *, fast: bool = True) -> Outputs:
         if plain.height == taken.height
         else taken.join(plain, on="index", how="anti", maintain_order="left")
     )
-    exact, rejects = _exact(rest)
+    exact, rejects = _exact(rest, is_lenient)
     fields = pl.concat([plain, exact]).sort("index") if exact.height else plain
     accepted = taken if fields.height == taken.height else taken[fields["index"]]
     refused = taken[rejects["index"]].select(_POSITION).hstack(rejects.drop("index"))
@@ -241,7 +253,7 @@ _COLUMNS = (
     kinds=("iceberg", "silver", "polars", "duckdb"),
     freshness=timedelta(minutes=5),
 )
-def sensor_readings(messages: pl.DataFrame) -> Outputs:
+def sensor_readings(messages: pl.DataFrame, *, is_lenient: bool = False) -> Outputs:
     """One row a reading of a factory sensor: a measurement of one series at one time.
 
     A series is (site, device, sensor, unit as sent). Source: `bronze.mqtt_messages` whose topic starts with
@@ -249,4 +261,4 @@ def sensor_readings(messages: pl.DataFrame) -> Outputs:
     rejected with its reason: empty_payload, too_large, invalid_gzip, invalid_msgpack, invalid_utf8, invalid_json,
     too_deep, not_an_object, duplicate_field, missing_field, wrong_type, not_finite or integer_out_of_range.
     """
-    return _parse(messages)
+    return _parse(messages, is_lenient=is_lenient)

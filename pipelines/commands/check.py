@@ -19,13 +19,13 @@ def command(settings: "Settings") -> None:
     Connects to nothing. Prints what would be collected, and into which tables it would go.
     """
     from assets.catalog import load_tables
-    from pipelines.context import check_retention
+    from pipelines.context import check_names
     from pipelines.printing import counted, print_rows
     from pipelines.unread_topics import unread_filters
 
     config = settings.load()
     tables = load_tables(declared=config.declared)
-    check_retention(config, tables)
+    check_names(config, tables)
     check_secrets(config)
     print_rows(
         ("protocol", "from", "what", "how", "credentials"),
@@ -39,6 +39,8 @@ def command(settings: "Settings") -> None:
     layers = sorted({table.layer for table in tables.values()})
     counts = (f"{sum(t.layer == layer for t in tables.values())} {layer}" for layer in layers)
     click.echo(f"{len(tables)} tables ({', '.join(counts)}), among them {yours} and {limits} of yours.")
+    for identifier, mode in sorted(config.unknown_fields.items()):
+        click.echo(f"Unknown fields of {identifier}: {mode}.")
     click.echo(f"The lakehouse is {config.lakehouse.path.absolute()}.")
     for unread in unread_filters(config, tables.values()):
         click.echo(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _STALE = 10.0  # seconds; the collectors write their status every second
 _SHOWN_TARGETS = 20
 _SHOWN_TOPICS = 5
+_SHOWN_FIELDS = 20
 _Row = tuple[Any, ...]
 
 
@@ -31,6 +32,7 @@ def command(settings: "Settings") -> None:
         context = settings.open()
         _print_tables(context)
         _print_unread(context)
+        _print_fields(context)
         _print_quarantine(context)
     else:
         click.echo(f"Nothing is stored yet in {config.lakehouse.path.absolute()}.")
@@ -185,6 +187,26 @@ def _print_unread(context: "Context") -> None:
             f"No silver table reads {counted(sum(unread.values()), 'message')} of the last 24 hours in "
             f"bronze.mqtt_messages: {topics}{more}; tell what they hold in [[decode]]."
         )
+
+
+def _print_fields(context: "Context") -> None:
+    """The unknown fields that were seen, the newest first."""
+    from assets.ops.fields import fields
+    from pipelines.printing import print_rows
+    from resources.terminal import printable
+
+    if not context.lakehouse.exists(fields.stored):
+        return
+    seen = context.lakehouse.read(fields.stored).sort("seen_at", "path", descending=[True, False])
+    rows = [
+        (table, printable(path), kind, printable(example), context.mode_of(context.tables[table]))
+        for table, path, kind, example in seen.select("table_name", "path", "kind", "example").rows()[:_SHOWN_FIELDS]
+        if table in context.tables
+    ]
+    if rows:
+        print_rows(("unknown fields of", "field", "kind", "example", "now"), rows, "table")
+    if seen.height > _SHOWN_FIELDS:
+        click.echo(f"And {seen.height - _SHOWN_FIELDS} more in ops.fields.")
 
 
 def _print_quarantine(context: "Context") -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from assets.catalog import load_tables
 from pipelines.cli import main
 from pipelines.config import CONFIG_VARIABLE, Config, load_config, parse_config
-from pipelines.context import check_retention, open_context
+from pipelines.context import check_names, open_context
 from pipelines.settings.fields import Secret
 from resources.durations import parse_duration, spelled
 from resources.errors import ConfigurationError
@@ -247,7 +247,7 @@ def test_retention_is_of_a_table_with_a_time(tmp_path: Path, name: str) -> None:
         open_context(config)
     assert str(error.value).startswith("secchi.toml: maintenance.retention: must name one of ['bronze.mqtt_messages', ")
     assert str(error.value).endswith(f"got {name!r}")
-    check_retention(parsed(WHOLE), load_tables())
+    check_names(parsed(WHOLE), load_tables())
 
 
 def test_mistake_in_a_calculation_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
