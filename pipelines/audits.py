@@ -1,6 +1,6 @@
 """Recent rows worked out again from the layer before, and looked for where they must stand.
 
-The pipeline's own counters are not asked: silver is decoded again from bronze, gold is computed again from silver.
+The pipeline's own counters are not asked: what is decoded is decoded again, what is computed is computed again.
 """
 
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from pipelines.context import Context
 from pipelines.gold_plan import DEFINITION, REBUILD, input_conditions, share, spans_of
 from pipelines.gold_step import computed_rows
 from pipelines.recent_rows import MOST_ROWS, before_window, newest_files
+from pipelines.reference_refresh import is_versioned, marker_of, version_in
 from pipelines.silver_step import decode, judge, sender_of, stored_keys
 from pipelines.spans import within
 from pipelines.standing import extent
@@ -149,6 +150,10 @@ def _span(context: Context, table: Table) -> tuple[datetime, datetime] | None:
 
 
 def _is_rebuilt(context: Context, table: Table, marker: dict[str, object]) -> bool:
+    """Whether rows stand that a request, another definition or another version of a side input will change."""
+    references = filter(is_versioned, table.references)
+    if any(marker.get(r.identifier) != version_in(marker_of(context, r)) for r in references):
+        return True
     asked = context.lakehouse.head(requests.stored).batch_id
     is_asked = bool(marker.get(requests.identifier, 0) != asked)
     return is_asked or REBUILD in marker or bool(table.definition and marker.get(DEFINITION) != table.definition)

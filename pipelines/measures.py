@@ -19,7 +19,7 @@ _HOUR, _DAY, _DAYS = timedelta(hours=1), timedelta(days=1), 7
 
 
 def measures_of(context: Context, table: Table, recent: pl.DataFrame) -> list[Measure]:
-    """What is measured of a table: by its layer, its senders, its series, its references.
+    """What is measured of a table: by what a micro-batch does for it, and by its references.
 
     Args:
         context: storage and configuration.
@@ -29,17 +29,14 @@ def measures_of(context: Context, table: Table, recent: pl.DataFrame) -> list[Me
     found: list[Measure] = []
     if table.layer in ("bronze", "silver", "gold"):
         found.append(_quarantined(context, table))
-    if table.layer in ("bronze", "silver"):
+    if table.step in ("take", "decode"):
         found.append(_volume(context, table))
-    if table.sender:
-        found.append(_silent(context, table))
-    if table.window is not None:
-        found.append(_missing_series(context, table))
+    if table.step == "decode":
+        found += [_silent(context, table), decoded_again(context, table)]
+    if table.step == "compute" and not any(t.window and t.window.has_episodes for t in (table, *table.inputs)):
+        # Episodes need not come, and go on from what stands.
+        found += [_missing_series(context, table), computed_again(context, table)]
     found += _references(context, table, recent)
-    if table.layer == "silver":
-        found.append(decoded_again(context, table))
-    if table.layer == "gold":
-        found.append(computed_again(context, table))
     return found
 
 

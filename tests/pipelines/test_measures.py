@@ -16,7 +16,9 @@ from pipelines.context import utc_now
 from pipelines.measures import measures_of
 from pipelines.recent_rows import recent_rows
 from resources.lakehouse import FILE, Commit
+from tests.pipelines.event_time import Silver
 from tests.pipelines.plant import START, Plant, Reading
+from tests.pipelines.test_counter_rates import INTERFACES, RATES, append
 
 SILVER, GOLD, SCORES = "silver.sensor_readings", "gold.sensor_windows_1m", "gold.anomaly_scores"
 BRONZE = "bronze.mqtt_messages"
@@ -108,6 +110,16 @@ def test_window_that_is_not_what_silver_gives_is_found(
     plant = landed(tmp_path)
     change(plant, identifier, how)
     assert bad(measure(plant, identifier, "What "))
+
+
+def test_computed_silver_reconciles_with_its_samples(tmp_path: Path) -> None:
+    silver = Silver(tmp_path)
+    append(silver, [(0, "sysUpTime", 100), (0, "ifHCInOctets", 5), (30, "ifHCInOctets", 900), (70, "ifHCInOctets", 7)])
+    silver.compute(RATES, INTERFACES)
+    for identifier in (RATES, INTERFACES):
+        table = silver.context.tables[identifier]
+        (found,) = [m for m in measures_of(silver.context, table, silver.rows(identifier)) if m.severity == "critical"]
+        assert found.rows["subject"].to_list() == ["sw1:161 2026-01-05 12:00"] and not bad(found)
 
 
 def test_what_gold_has_not_taken_yet_is_not_held_against_it(tmp_path: Path) -> None:
