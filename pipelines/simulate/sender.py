@@ -24,7 +24,8 @@ _DRAIN_SECONDS = 3.0
 _CONNECT_SECONDS = 5.0
 _PAUSES = 0.2, 5.0
 _KEEPALIVE = 60
-_PUBACK, _PUBCOMP = 0x40, 0x70
+_PUBACK, _PUBREC, _PUBCOMP = 0x40, 0x50, 0x70
+_PUBREL = b"\x62\x02"
 _MOST_BEHIND_SECONDS = 1.0
 _TICK_SECONDS = 0.01
 
@@ -75,13 +76,16 @@ class _Client(MqttClient):
         self._settle = settle
 
     def _handle(self, first: int, body: bytes) -> None:
-        mid = int.from_bytes(body)
-        if first not in (_PUBACK, _PUBCOMP) or mid not in self._out_messages:
+        message = self._out_messages.get(mid := int.from_bytes(body))
+        if first == _PUBREC and message:
+            message.state = paho.mqtt_ms_wait_for_pubcomp
+            self._held += _PUBREL + body
+        elif first in (_PUBACK, _PUBCOMP) and message:
+            del self._out_messages[mid]
+            self._inflight_messages -= 1
+            self._settle(mid)
+        else:
             super()._handle(first, body)
-            return
-        del self._out_messages[mid]
-        self._inflight_messages -= 1
-        self._settle(mid)
 
     def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
         self._held += packet
