@@ -172,8 +172,15 @@ class Lakehouse:
         return known
 
     def exists(self, stored: StoredTable) -> bool:
-        """Whether the table has been created."""
-        return stored.identifier in self._tables or self.catalog.table_exists(stored.identifier)
+        """Whether the table has been created.
+
+        Raises:
+            SourceUnavailableError: the catalog does not answer.
+        """
+        try:
+            return stored.identifier in self._tables or self.catalog.table_exists(stored.identifier)
+        except (SQLAlchemyError, OSError) as error:
+            raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {reason_of(error)}") from error
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
