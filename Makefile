@@ -66,7 +66,7 @@ bench-join: $(STAMP)  ## gold.machine_power of 1.4 million readings, beside two 
 bench-skab: $(STAMP)  ## The anomaly model on labelled industrial data; DATA=folder
 	@$(PYTHON) -m benchmarks.skab $(DATA)
 
-bench-ml: $(STAMP)  ## Windows scored a second, training on 1 million of them, explanations; WINDOWS=200000 for fewer
+bench-ml: $(STAMP)  ## Windows scored a second, training on 1 million of them, explanations, the simulator's faults; WINDOWS=200000 for fewer
 	@$(PYTHON) -m benchmarks.ml $(if $(WINDOWS),--windows $(WINDOWS))
 
 clean:

@@ -1,5 +1,7 @@
 """make bench-ml: windows scored a second from gold to gold.anomaly_scores, training on as many, and the explanations.
 
+Before that, what the model finds of the simulator's faults (``benchmarks.ml_faults``).
+
 Windows of 1,000 simulated sensors (200 devices) are committed to gold.sensor_windows_1m. A model is trained on them in
 a process of its own; then the engine plans, reads, judges, checks and commits all their scores in micro-batches. The
 model is loaded before, and scikit-learn with it, as in a run that is under way.
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks import ml_faults
 from ml.anomaly_model import restore, train
 from ml.explanation import shares
 from ml.isolation_forest import score
@@ -108,6 +111,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--windows", type=int, default=1_000_000)
     count = options.parse_args().windows // SENSORS * SENSORS
+    ml_faults.main()
     folder = Path(tempfile.mkdtemp(prefix="secchi-ml-"))
     try:
         context = open_context(Config(lakehouse=LakehouseConfig(path=folder)))
