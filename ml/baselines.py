@@ -29,8 +29,9 @@ _COARSE = 0.7
 _RESOLUTION = 1e-6
 _BLOCKS = 8
 _SEEN_LONG = 300
+_GOES_ON = 6.0
 _RIDGE = 0.5
-_FINEST = {"readings": 0.1, "silence": 2.0, "sustained": 0.1, "trend": 0.1, "residual": 0.1}
+_FINEST = {"readings": 0.1, "silence": 0.5, "sustained": 0.1, "trend": 0.1, "residual": 0.1}
 """A scale is at least this: of a count's logarithm, of windows that are missing, and of z-scores."""
 
 _PLAIN = {"median": 0.0, "scale": 1.0, "wander": 0.0}
@@ -52,6 +53,7 @@ class Usual:
     columns: dict[str, Floats]
     offset: Floats
     growth: Floats
+    lasting_growth: Floats
 
     @property
     def is_known(self) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
@@ -69,18 +71,21 @@ def looked_up(windows: Ordered, baselines: pl.DataFrame) -> Usual:
     hours = _table(baselines, "hour_offsets", 24)[number, windows.start // _HOUR % 24]
     # 1970-01-01 was a Thursday; Monday is 0.
     days = _table(baselines, "day_offsets", 7)[number, (windows.start // _DAY + 3) % 7]
-    return Usual(number, known, hours + days, _growth(windows.start, known))
+    return Usual(number, known, hours + days, *_growth(windows.start, known))
 
 
-def _growth(start: Integers, known: dict[str, Floats]) -> Floats:
-    """How much further than while it was watched a series may have wandered: as a random walk, if it was seen briefly.
+def _growth(start: Integers, known: dict[str, Floats]) -> tuple[Floats, Floats]:
+    """How many times further than while it was watched a series may have wandered, if it was watched briefly.
 
-    In few windows a drift cannot be told from noise, so the room for it grows with the time since.
+    In few windows a drift cannot be told from noise, so the room for a window's own quantities grows as a random walk's
+    (the first result). A lasting move is what a rhythm or a drift that was seen in part makes by itself: in as much
+    time as the series was watched it may go ``_GOES_ON`` times as far again (the second, of ``SMOOTHED``).
     """
     first, last = known["first_start"], known["last_start"]
-    age = np.maximum(np.maximum(start - last, first - start), 0.0)
-    doubt = np.clip(1 - known["windows"] / _SEEN_LONG, 0.0, 1.0)
-    return np.sqrt(1 + 2 * doubt * age / np.maximum(last - first, 1.0))
+    age = np.maximum(np.maximum(start - last, first - start), 0.0) / np.maximum(last - first, 1.0)
+    seen = known["windows"] / _SEEN_LONG
+    doubt, doubt_of_lasting = np.clip(1 - seen, 0.0, 1.0), np.clip(1 - np.square(np.square(seen)), 0.0, 1.0)
+    return np.sqrt(1 + 2 * doubt * age), 1 + _GOES_ON * doubt_of_lasting * age
 
 
 def _table(baselines: pl.DataFrame, name: str, width: int) -> Floats:
@@ -90,7 +95,8 @@ def _table(baselines: pl.DataFrame, name: str, width: int) -> Floats:
 
 def z_score(values: Floats, name: str, usual: Usual) -> Floats:
     """The distance of values from the usual in scales, which grow with the time since training."""
-    scale = usual.columns[f"{name}_scale"] + usual.columns[f"{name}_wander"] * (usual.growth - 1)
+    growth = usual.lasting_growth if name in SMOOTHED else usual.growth
+    scale = usual.columns[f"{name}_scale"] + usual.columns[f"{name}_wander"] * (growth - 1)
     return (values - usual.columns[f"{name}_median"]) / scale
 
 

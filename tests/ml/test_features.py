@@ -90,7 +90,7 @@ def test_change_does_not_cross_series(usual: pl.DataFrame) -> None:
 
 def test_silence_counts_the_windows_that_are_missing(usual: pl.DataFrame) -> None:
     rows = judged(usual, *(window(minute) for minute in (300, 301, 309)))
-    assert [row["silence"] for row in rows] == pytest.approx([SPAN / 2, 0, 7 / 2])
+    assert [row["silence"] for row in rows] == pytest.approx([2 * SPAN, 0, 2 * 7])
 
 
 def test_first_window_ever_follows_no_silence(usual: pl.DataFrame) -> None:
