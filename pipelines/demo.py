@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from pipelines.config import Config, load_config
 from pipelines.services import child_environment, dagster_home, stages
 from pipelines.simulate.broker import User, broker_command
+from pipelines.simulate.catalogue import load_catalogue
+from pipelines.simulate.factory import write_sites
 from pipelines.up import Child, Supervisor
 from resources.errors import SecchiError, SourceUnavailableError
 
@@ -45,6 +47,19 @@ _QUERIES = (
 )
 
 
+_SITED = """[[reference]]
+name = "sites"
+file = "sites.csv"
+
+[[calculation]]
+name = "sited_windows_1m"
+kind = "lookup"
+from = "gold.sensor_windows_1m"
+lookup = [{name = "site", from = "reference.sites"}]
+select = {site_name = "site.name", region = "site.region", mean = "mean", p95 = "p95"}"""
+"""The minutes of the sensors with what is known of their sites."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What ``make demo`` was asked for; ``duration`` in seconds of live data, None for no end."""
@@ -70,6 +85,7 @@ def config_text(options: Options) -> str:
             f'username = "secchi-{region}"\npassword = {{file = "passwords/secchi-{region}"}}'
             for position, region in enumerate(_REGIONS)
         ),
+        _SITED,
         f"[snmp.modules.system]\nget = {json.dumps(_GETS)}",
         *(f"[snmp.modules.{name}]\nwalk = {json.dumps(roots)}" for name, roots in _WALKS.items()),
     ]
@@ -326,6 +342,7 @@ def run(options: Options) -> int:
     options.folder.mkdir(parents=True)
     config_file = options.folder / "secchi.toml"
     config_file.write_text(config_text(options))
+    write_sites(options.folder / "sites.csv", load_catalogue())
     config = load_config(config_file)
     with Supervisor(config.lakehouse.path / "logs", lambda line: print(f"\nsecchi demo: {line}")) as supervisor:
         demo = Demo(options, config_file, config, supervisor)
