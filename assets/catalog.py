@@ -10,6 +10,7 @@ from typing import Any
 import assets
 from assets.calculation import built_in, built_in_names, calculation
 from assets.declarations import Declarations
+from assets.scoring import with_groups
 from assets.side_input import reference
 from assets.table import Table
 from assets.threshold import threshold, threshold_events
@@ -103,6 +104,8 @@ def load_tables(
     for each in every:
         for definition in each.calculations:
             _enter(tables, calculation(definition, tables, each.source), f"{each.source}: calculation")
+    for each in every:
+        tables = with_groups(tables, each.groups, each.source)
     watched, thresholds = dict(tables), []
     for each in every:
         for definition in each.thresholds:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ml.groups import Group
+
 UnknownFields = Literal["freeze", "evolve", "discard_row", "discard_value"]
 """What becomes of the fields of a payload that no declared column takes; see ``data_quality.unknown_fields``."""
 
@@ -17,9 +19,11 @@ class Declarations:
         calculations: its ``[[calculation]]`` tables.
         references: what its ``[[reference]]`` tables say of the tables they make.
         thresholds: its ``[[threshold]]`` tables.
+        groups: its ``[[ml.group]]`` tables.
     """
 
     source: str
     calculations: tuple[Mapping[str, Any], ...] = ()
     references: tuple[Mapping[str, Any], ...] = ()
     thresholds: tuple[Mapping[str, Any], ...] = ()
+    groups: tuple[Group, ...] = ()

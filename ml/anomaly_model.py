@@ -15,8 +15,10 @@ from ml.calibration import tails
 from ml.decision import Verdicts, decide
 from ml.drift import Reference, reference
 from ml.features import z_scores
+from ml.groups import CATEGORY
 from ml.policy import Policy, assigned
 from ml.quantities import FEATURES, SERIES, Ordered, by_devices, measured, ordered
+from ml.rarity import SHARES, learned, with_rarity
 from resources.errors import ConfigurationError
 from resources.model_store import ModelRefusedError, StoredModel
 
@@ -115,6 +117,8 @@ def train(
     """
     none = pl.repeat(False, windows.height, eager=True)
     flags = [none if flag is None else flag for flag in (excluded, false_alarms)]
+    shares = learned(windows, ~flags[0]) if CATEGORY in windows.columns else windows.select(SERIES).clear()
+    windows = with_rarity(windows, shares)
     rows = ordered(windows.with_columns(flags[0].alias("_excluded"), flags[1].alias("_false_alarm")))
     is_normal = ~rows.rows["_excluded"].to_numpy() & np.isfinite(rows.measured["level"])
     baselines = learn(rows, is_normal)
@@ -125,6 +129,8 @@ def train(
     module = detector(name)
     state = module.fit(scores[is_normal], trees=trees, seed=seed)
     calibrated = _calibrated(module, state, rows, is_normal, baselines)
+    if SHARES in shares.columns:
+        calibrated = calibrated.join(shares, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
     sample = scores[is_normal][:: max(1, -(-int(is_normal.sum()) // _MOST_REFERENCE))]
     bins = reference(sample, module.score(state, sample))
     return Model(state, calibrated, name, FEATURES, int(is_normal.sum()), bins)
@@ -173,6 +179,7 @@ def judge(
         The wanted windows in the order of ``ml.quantities.KEY`` with the columns of ``ml.decision.VERDICT`` and
         ``feature_*``. A series that the model does not know is judged by its own last windows (``method`` robust_z).
     """
+    windows = with_rarity(windows, model.baselines) if model else windows
     marked = windows.with_columns((pl.lit(True) if wanted is None else _is_wanted(windows, wanted)).alias(_WANTED))
     with ThreadPoolExecutor(_THREADS) as threads:
         # Devices do not look at each other. Parts of this size stay in the processor's caches.

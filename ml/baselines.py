@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ml.groups import COMMON, RARITY
 from ml.quantities import GROUP, MEASURED, SERIES, SMOOTHED, SPAN, START, Floats, Integers, Ordered
 
 MIN_WINDOWS = 30
@@ -254,6 +255,8 @@ def _scale(name: str) -> pl.Expr:
     finest = (
         pl.lit(_FINEST[name]) if name in _FINEST else pl.max_horizontal(pl.col("_middle").abs() * _RESOLUTION, 1e-9)
     )
+    if name in ("level", "change"):
+        finest = pl.when(pl.col("unit").cast(pl.String) == RARITY).then(COMMON).otherwise(finest)
     return pl.max_horizontal(pl.col(f"{name}_noise") + pl.col(f"{name}_wander"), finest).alias(f"{name}_scale")
 
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from assets.ops.requests import requests
 from assets.quarantine.records import records
+from assets.scoring import judged_keys
 from assets.table import Table
 from data_quality.contract import RECEIVED_AT, SET_LATER, apply_contract
 from data_quality.measures import Measure, reconciled
@@ -111,7 +112,7 @@ def computed_again(context: Context, table: Table) -> Measure:
         values = [n for n in table.schema if n not in SET_LATER and n not in key]
     else:
         where = (Ranges(time, [(low, high)]), *input_conditions(table))
-        judged = _live(context.lakehouse.read(table.inputs[0].stored, *where))
+        judged = judged_keys(table, _live(context.lakehouse.read(table.inputs[0].stored, *where)))
         computed, values = judged.select(*key, window_revision="revision"), ["window_revision"]
     context.lakehouse.table(table.stored, refresh=True)
     stored = _live(context.lakehouse.read(table.stored, Ranges(time, [(low, high)])))

@@ -16,7 +16,7 @@ from pipelines.housekeeping import HOUSEKEEPING
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key
 from pipelines.quality import EXPECTATIONS
 from pipelines.run_process import fail_dead_runs, in_flight
-from pipelines.training import MODEL_KEY, has_model, is_asked_for, is_ready
+from pipelines.training import MODEL, has_model, is_asked_for, is_ready, model_key, models
 from resources.errors import SecchiError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def jobs(config: Config, tables: Mapping[str, Table]) -> "list[UnresolvedAssetJo
     carried = dg.AssetSelection.assets(*(asset_key(t.identifier) for t in streaming(tables)))
     checks = [dg.AssetCheckKey(asset_key(identifier), EXPECTATIONS) for identifier in tables]
     drift = [dg.AssetCheckKey(asset_key(table.identifier), DRIFT) for table in score_tables(tables)]
+    trained = dg.AssetSelection.assets(*map(model_key, models(tables)))
     longest = int(config.micro_batch.duration.total_seconds()) + _LONGEST_RUN
     return [
         # The contract checks are told by the op, of the tables to which something came; a check that a run has promised
@@ -46,7 +47,7 @@ def jobs(config: Config, tables: Mapping[str, Table]) -> "list[UnresolvedAssetJo
         _job(MICRO_BATCH, carried.without_checks(), longest, "Carries what landed through every layer.", priority=10),
         _job("quality", dg.AssetSelection.checks(*checks), _LONGEST_RUN, "Runs the suites over recent rows."),
         _job("drift", dg.AssetSelection.checks(*drift), _LONGEST_RUN, "Compares recent scores with the training."),
-        _job("training", dg.AssetSelection.assets(MODEL_KEY), _LONGEST_RUN, "Trains a new anomaly model."),
+        _job("training", trained, _LONGEST_RUN, "Trains new anomaly models."),
         _job("maintenance", dg.AssetSelection.assets(MAINTENANCE), _LONGEST_RUN, "Upkeep of the tables."),
         _job("housekeeping", dg.AssetSelection.assets(HOUSEKEEPING), _LONGEST_RUN, "Deletes Dagster's old runs."),
     ]
@@ -183,16 +184,22 @@ def first_model_sensor(config: Config) -> dg.SensorDefinition:
         if time.time() < recent_failures(context.instance, "training").ended_at + _TRAINING_PAUSE:
             return dg.SkipReason("the last training failed a while ago; it is tried again later")
         try:
-            if has_model(opened()):
-                return dg.RunRequest() if is_asked_for(opened()) else dg.SkipReason("there is a model")
-            if not is_ready(opened()):
+            wanted = [name for name in models(opened().tables) if _is_wanted(opened(), name)]
+            if not wanted and has_model(opened()):
+                return dg.SkipReason("there is a model")
+            if not wanted:
                 least = config.ml.min_windows
                 return dg.SkipReason(f"fewer than {least} final windows (ml.min_windows), or too few in most series")
         except SecchiError as error:
             return dg.SkipReason(str(error))
-        return dg.RunRequest()
+        return dg.RunRequest(asset_selection=[model_key(name) for name in wanted])
 
     return first_model
+
+
+def _is_wanted(context: "Context", model: str) -> bool:
+    """Whether a model can be trained and is not there, or a training is asked for."""
+    return is_asked_for(context) and model == MODEL if has_model(context, model) else is_ready(context, model)
 
 
 def schedules(config: Config) -> list[dg.ScheduleDefinition]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from assets.declarations import Declarations, UnknownFields
+from ml.groups import Group
 from pipelines.settings.cron import Cron
 from pipelines.settings.decode import DecodeConfig
 from pipelines.settings.fields import Model, Size
@@ -158,7 +159,11 @@ class Config(Model):
     @property
     def _own(self) -> Declarations:
         references = tuple(each.declaration for each in self.reference)
-        return Declarations(self.source, tuple(self.calculation), references, tuple(self.threshold))
+        groups = tuple(
+            Group(one.name, one.source, tuple(one.by), tuple(one.values), tuple(one.categories))
+            for one in self.ml.group
+        )
+        return Declarations(self.source, tuple(self.calculation), references, tuple(self.threshold), groups)
 
     @property
     def landing_path(self) -> Path:

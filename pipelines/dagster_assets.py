@@ -13,7 +13,7 @@ from data_quality.contract import contract_description
 from pipelines.config import Config
 from pipelines.micro_batch_run import CONTRACT, asset_key, carry, has_contract
 from pipelines.run_process import OWNER, UPKEEP, open_run
-from pipelines.training import MODEL_KEY
+from pipelines.training import model_key
 
 if TYPE_CHECKING:
     from pipelines.maintenance import Upkeep
@@ -103,7 +103,7 @@ def _upstream(table: Table) -> Iterator[dg.AssetKey]:
     if table.landing is not None:
         yield landing_key(table)
     if table.model is not None:
-        yield MODEL_KEY
+        yield model_key(table.model)
 
 
 def micro_batch_assets(config: Config, tables: Mapping[str, Table]) -> dg.AssetsDefinition:

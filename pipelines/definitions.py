@@ -16,9 +16,8 @@ def definitions() -> dg.Definitions:
     from pipelines.context import check_names
     from pipelines.drift import drift_checks
     from pipelines.housekeeping import housekeeping_asset
-    from pipelines.micro_batch_run import asset_key
     from pipelines.quality import quality_checks
-    from pipelines.training import training_asset, windows_table
+    from pipelines.training import training_asset
     from resources.wiring import LakehouseDuckDB
 
     config = load_config()
@@ -27,7 +26,7 @@ def definitions() -> dg.Definitions:
     return dg.Definitions(
         assets=[
             dagster_assets.micro_batch_assets(config, tables),
-            training_asset(config, asset_key(windows_table(tables).identifier)),
+            training_asset(config, tables),
             dagster_assets.maintenance_asset(config),
             housekeeping_asset(config),
             *dagster_assets.side_specs(tables),

@@ -77,5 +77,7 @@ def known_labels(context: Context) -> pl.DataFrame:
 
 def is_labelled(windows: pl.DataFrame, spans: pl.DataFrame, *kinds: str) -> pl.Series:
     """Whether a label of one of these kinds meets each window."""
+    if spans.is_empty():
+        return pl.repeat(False, windows.height, eager=True)
     rows = met(windows, spans.filter(pl.col("kind").is_in(kinds)))["row"].unique()
     return pl.int_range(windows.height, dtype=pl.UInt32, eager=True).is_in(rows.implode())

@@ -1,7 +1,7 @@
 """Training of the anomaly model: the newest final windows become a model in the store, and their snapshot is kept."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from assets.scoring import judged_windows, windows_a_row
 from assets.table import Table
 from pipelines.config import Config
 from pipelines.run_process import OWNER, UPKEEP, open_run
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pyiceberg.table.update.snapshot import ManageSnapshots
 
     from ml.anomaly_model import Model
+    from ml.policy import Policy
     from pipelines.context import Context
 
 MODEL = "sensor_windows"
@@ -64,20 +66,40 @@ class TrainingReport:
     trials: dict[str, float]
 
 
-def windows_table(tables: Mapping[str, Table]) -> Table:
+def models(tables: Mapping[str, Table]) -> list[str]:
+    """The names of the models that tables use: that of the sensors' windows first."""
+    names = sorted({table.model for table in tables.values() if table.model is not None})
+    return sorted(names, key=lambda name: name != MODEL)
+
+
+def model_key(model: str) -> dg.AssetKey:
+    """The asset of a model."""
+    return MODEL_KEY if model == MODEL else dg.AssetKey(["ml", f"{model}_model"])
+
+
+def scores_table(tables: Mapping[str, Table], model: str = MODEL) -> Table:
+    """The table of a model's verdicts.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    users = {table.model: table for table in tables.values() if table.model is not None}
+    if model not in users:
+        raise ConfigurationError(f"model {model!r}: no declared table uses it; there are {sorted(map(str, users))}")
+    return users[model]
+
+
+def windows_table(tables: Mapping[str, Table], model: str = MODEL) -> Table:
     """The table that the model learns from: the input of those that use it."""
-    users = [table for table in tables.values() if table.model == MODEL]
-    if not users:
-        raise ConfigurationError(f"model {MODEL}: no declared table uses it")
-    return users[0].inputs[0]
+    return scores_table(tables, model).inputs[0]
 
 
-def is_ready(context: "Context") -> bool:
+def is_ready(context: "Context", model: str = MODEL) -> bool:
     """Whether there are ``ml.min_windows`` final windows, and in most series enough to tell what is usual."""
     from ml.baselines import MIN_WINDOWS
     from resources.selection import Among
 
-    table, least = windows_table(context.tables), context.config.ml.min_windows
+    table, least = windows_table(context.tables, model), context.config.ml.min_windows
     if not context.lakehouse.exists(table.stored):
         return False
     context.lakehouse.table(table.stored, refresh=True)
@@ -85,22 +107,23 @@ def is_ready(context: "Context") -> bool:
     files = context.lakehouse.files(table.stored, final)
     if sum(file.record_count for file in files) < least:
         return False
-    rows = context.lakehouse.read_files(table.stored, files, final, columns=table.series)
-    usual = rows.group_by(table.series).len()["len"].median()
+    things = scores_table(context.tables, model).series if model != MODEL else table.series
+    rows = context.lakehouse.read_files(table.stored, files, final, columns=things)
+    usual = rows.group_by(things).len()["len"].median()
     return rows.height >= least and float(str(usual)) >= MIN_WINDOWS
 
 
-def has_model(context: "Context") -> bool:
+def has_model(context: "Context", model: str = MODEL) -> bool:
     """Whether there is a model that this version can score with."""
-    return _champion(context) is not None
+    return _champion(context, model) is not None
 
 
-def _champion(context: "Context") -> "Model | None":
+def _champion(context: "Context", model: str) -> "Model | None":
     from ml.anomaly_model import restore
     from resources.model_store import ModelRefusedError
 
     try:
-        stored = context.models.latest(MODEL)
+        stored = context.models.latest(model)
         return restore(stored) if stored is not None else None
     except ModelRefusedError:
         return None
@@ -120,17 +143,17 @@ def is_asked_for(context: "Context") -> bool:
     return asked.len() > 0 and bool((asked > context.models.load(MODEL, stored[-1]).training.trained_at).any())
 
 
-def train_if_needed(context: "Context") -> str | None:
+def train_if_needed(context: "Context", model: str = MODEL) -> str | None:
     """Trains when there is no usable model and there are enough windows; returns the new model's id, else None."""
-    if has_model(context) or not is_ready(context):
+    if has_model(context, model) or not is_ready(context, model):
         return None
     try:
-        return train(context).model_id
+        return train(context, model).model_id
     except NotEnoughWindowsError:
         return None  # enough windows, but their values are missing
 
 
-def train(context: "Context") -> TrainingReport:
+def train(context: "Context", name: str = MODEL) -> TrainingReport:
     """Trains a model on the newest final windows, stores it, and puts it to use unless it is worse than the one in use.
 
     Windows that are labelled confirmed or maintenance are not learned from. With the first model, the windows that were
@@ -145,27 +168,27 @@ def train(context: "Context") -> TrainingReport:
     from resources.model_store import Training
 
     began, settings = time.monotonic(), context.config.ml
-    table, trained_at = windows_table(context.tables), context.clock()
-    snapshot, windows = newest_final(context, table)
-    model, excluded = fitted(context, table, windows, known_labels(context))
+    user, trained_at = scores_table(context.tables, name), context.clock()
+    table, spans = user.inputs[0], known_labels(context)
+    snapshot, rows = newest_final(context, table, most=settings.max_windows // windows_a_row(user))
+    windows = judged_windows(user, rows)
+    # Labels tell sensors and their devices, no other things.
+    model, excluded = fitted(context, table, windows, spans if name == MODEL else spans.clear())
     assert snapshot is not None
     parameters: dict[str, Any] = {"trees": settings.trees, "false_alarm_rate": settings.false_alarm_rate}
     parameters[REFERENCE] = model.reference
     if settings.detector != SHIPPED:
         parameters["detector"] = settings.detector
-    champion, was_current = _champion(context), context.models.current(MODEL)
-    is_promoted, trials = _promoted(context, model, champion, windows.filter(~excluded))
+    champion, was_current = _champion(context, name), context.models.current(name)
+    rules = [rule for rule in settings.rules() if name == MODEL or not rule.match]
+    is_promoted, trials = _promoted(context, model, champion, windows.filter(~excluded), rules)
     tag = f"{_TAG_PREFIX}{trained_at:%Y%m%dT%H%M%SZ}"
     _tag(context, table, snapshot, tag)
     training = Training(snapshot, tag, trained_at, settings.seed, model.trained_rows, model.features, parameters)
-    model_id = context.models.save(MODEL, model.state, model.baselines, training, is_current=is_promoted)
+    model_id = context.models.save(name, model.state, model.baselines, training, is_current=is_promoted)
     if was_current is None:
-        span = windows.select(pl.col(str(table.time)).min().alias("from"), pl.col("window_end").max().alias("to")).row(
-            0
-        )
-        for user in context.tables.values():
-            if user.model == MODEL:
-                request_rebuild(context, user.identifier, *span)
+        asked = rows.select(pl.col(str(table.time)).min().alias("from"), pl.col("window_end").max().alias("to")).row(0)
+        request_rebuild(context, user.identifier, *asked)
     return TrainingReport(
         model_id=model_id,
         snapshot=snapshot,
@@ -211,7 +234,11 @@ def fitted(context: "Context", table: Table, windows: pl.DataFrame, spans: pl.Da
 
 
 def _promoted(
-    context: "Context", challenger: "Model", champion: "Model | None", windows: pl.DataFrame
+    context: "Context",
+    challenger: "Model",
+    champion: "Model | None",
+    windows: pl.DataFrame,
+    rules: "list[Policy]",
 ) -> tuple[bool, dict[str, float]]:
     """Whether the challenger takes the champion's place, and how both did on the recent windows."""
     from ml.evaluation import is_not_worse, tried
@@ -221,7 +248,6 @@ def _promoted(
     newest = windows["window_start"].max()
     assert isinstance(newest, datetime)
     recent = windows.filter(pl.col("window_start") > newest - context.config.ml.recent)
-    rules = context.config.ml.rules()
     ours, theirs = tried(challenger, recent, rules), tried(champion, recent, rules)
     trials = {
         "false_alarms": ours.false_alarms,
@@ -237,11 +263,13 @@ def _tag_of(model_id: str) -> str:
     return _TAG_PREFIX + model_id.partition("-")[0]
 
 
-def newest_final(context: "Context", table: Table, before: datetime = _FAR) -> tuple[int | None, pl.DataFrame]:
-    """The table's snapshot and its newest final windows that start before a time, ``ml.max_windows`` at the most."""
+def newest_final(
+    context: "Context", table: Table, before: datetime = _FAR, most: int | None = None
+) -> tuple[int | None, pl.DataFrame]:
+    """The table's snapshot and its newest final windows before a time, at most ``most`` (``ml.max_windows``)."""
     from resources.selection import Among, Ranges
 
-    lakehouse, most, time_column = context.lakehouse, context.config.ml.max_windows, str(table.time)
+    lakehouse, most, time_column = context.lakehouse, most or context.config.ml.max_windows, str(table.time)
     snapshot = lakehouse.table(table.stored, refresh=True).current_snapshot()
     if snapshot is None:
         return None, pl.DataFrame(schema=table.schema)
@@ -285,49 +313,78 @@ def drop_old_models(context: "Context", table: Table) -> int:
     """
     from pyiceberg.table.update.snapshot import ManageSnapshots
 
-    if table.identifier not in {t.inputs[0].identifier for t in context.tables.values() if t.model == MODEL}:
+    names = [n for n in models(context.tables) if windows_table(context.tables, n).identifier == table.identifier]
+    if not names:
         return 0
-    stored, current = context.models.ids(MODEL), context.models.current(MODEL)
-    kept = {*stored[-context.config.ml.keep_models :], current}
-    old = [model_id for model_id in stored if model_id not in kept]
-    for model_id in old:
-        context.models.delete(MODEL, model_id)
-    first = min((_tag_of(model_id) for model_id in stored if model_id in kept), default="")
+    old, kept = [], []
+    for name in names:
+        stored, current = context.models.ids(name), context.models.current(name)
+        ours = {*stored[-context.config.ml.keep_models :], current}
+        kept += [model_id for model_id in stored if model_id in ours]
+        for model_id in stored:
+            if model_id not in ours:
+                context.models.delete(name, model_id)
+                old.append(model_id)
+    first = min(map(_tag_of, kept), default="")
     refs = context.lakehouse.table(table.stored, refresh=True).refs()
     if tags := [name for name in refs if name.startswith(_TAG_PREFIX) and name < first]:
         _change_tags(context, table, lambda snapshots: reduce(ManageSnapshots.remove_tag, tags, snapshots))
     return len(old)
 
 
-def training_asset(config: Config, windows: dg.AssetKey) -> dg.AssetsDefinition:
-    """The model as an asset: materializing it trains a new one."""
+def training_asset(config: Config, tables: Mapping[str, Table]) -> dg.AssetsDefinition:
+    """The models as assets: materializing one trains a new one."""
+    names = {model_key(name): name for name in models(tables)}
 
-    @dg.asset(
-        key=MODEL_KEY,
-        deps=[windows],
-        description="The isolation forest that judges the windows of every sensor, calibrated for each series. "
+    @dg.multi_asset(
+        name="train",
+        specs=[_spec(key, name, windows_table(tables, name)) for key, name in names.items()],
+        can_subset=True,
+        pool=UPKEEP,
+        description="Trains the models of what tells enough.",
+    )
+    def trained(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        short = None
+        with open_run(config, context.run.run_id) as lakehouse:
+            for key in sorted(context.selected_asset_keys, key=lambda key: names[key]):
+                try:
+                    yield _told(key, train(lakehouse, names[key]))
+                except NotEnoughWindowsError as error:
+                    context.log.info(str(error))
+                    short = error if names[key] == MODEL else short
+        if short is not None:
+            raise short
+
+    return trained
+
+
+def _spec(key: dg.AssetKey, model: str, windows: Table) -> dg.AssetSpec:
+    of = "the windows of every sensor" if model == MODEL else f"the group {model!r}"
+    return dg.AssetSpec(
+        key,
+        deps=[dg.AssetKey([windows.layer, windows.name])],
+        description=f"The isolation forest that judges {of}, calibrated for each series. "
         "It learns from the newest final windows; their snapshot is tagged and kept, so a score can be traced to them.",
         kinds={"scikitlearn", "polars"},
         owners=[OWNER],
         group_name="ml",
-        pool=UPKEEP,
+        skippable=True,
     )
-    def sensor_window_model(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        with open_run(config, context.run.run_id) as lakehouse:
-            report = train(lakehouse)
-        return dg.MaterializeResult(
-            metadata={
-                "rows": report.rows,
-                "windows": report.windows,
-                "series": report.series,
-                "features": list(report.features),
-                "seconds": round(report.seconds, 3),
-                "model_id": report.model_id,
-                "snapshot": str(report.snapshot),
-                "tag": report.tag,
-                "is_promoted": report.is_promoted,
-                **report.trials,
-            }
-        )
 
-    return sensor_window_model
+
+def _told(key: dg.AssetKey, report: TrainingReport) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(
+        asset_key=key,
+        metadata={
+            "rows": report.rows,
+            "windows": report.windows,
+            "series": report.series,
+            "features": list(report.features),
+            "seconds": round(report.seconds, 3),
+            "model_id": report.model_id,
+            "snapshot": str(report.snapshot),
+            "tag": report.tag,
+            "is_promoted": report.is_promoted,
+            **report.trials,
+        },
+    )

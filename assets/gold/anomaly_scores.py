@@ -49,7 +49,7 @@ def _feature(name: str) -> Column:
 
 
 _MEAN = f"{_WINDOWS}.mean"
-_COLUMNS = (
+VERDICT_COLUMNS = (
     column(
         "score_id",
         pl.String,
@@ -105,18 +105,21 @@ def _judge(
     series that it has learned, others are compared with their own last windows (`method`), and where there are too few
     of them `reason` says so. Features are distances from what is usual in the series, in units of its usual deviation.
     """
-    judged = judge(restore(model) if model else None, windows, policies, wanted)
+    told = with_model(judge(restore(model) if model else None, windows, policies, wanted), model)
+    named = told.with_columns(score_ids(told, model.sha256 if model else ""))
+    return named.select(*KEY, END, *(c.name for c in VERDICT_COLUMNS))
+
+
+def with_model(judged: pl.DataFrame, model: StoredModel | None) -> pl.DataFrame:
+    """Adds which model judged a row, and which revision of its window."""
     by_model = pl.col("method") == "model"
-    names = [c.name for c in _COLUMNS]
-    told = judged.with_columns(
+    return judged.with_columns(
         model_id=pl.when(by_model).then(pl.lit(model.model_id if model else None, pl.String)),
         model_sha256=pl.when(by_model).then(pl.lit(model.sha256 if model else None, pl.String)),
         training_snapshot=pl.when(by_model).then(pl.lit(model.training.snapshot if model else None, pl.Int64)),
         training_tag=pl.when(by_model).then(pl.lit(model.training.tag if model else None, pl.String)),
         window_revision=pl.col("revision"),
     )
-    named = told.with_columns(score_ids(told, model.sha256 if model else ""))
-    return named.select(*KEY, END, *names)
 
 
 @cache
@@ -127,7 +130,7 @@ def _declaration() -> Table:
         name="anomaly_scores",
         description=str(_judge.__doc__),
         function=_judge,
-        columns=(*(_inherited(windows, name) for name in (*SERIES, START, END)), *_COLUMNS),
+        columns=(*(_inherited(windows, name) for name in (*SERIES, START, END)), *VERDICT_COLUMNS),
         inputs=(windows,),
         model="sensor_windows",
         key=KEY,

@@ -65,12 +65,12 @@ def _drain_with_progress(context: "Context") -> "list[TableResult]":
 
 
 def _train(context: "Context") -> bool:
-    from pipelines.training import train_if_needed
+    from pipelines.training import models, train_if_needed
 
-    model_id = train_if_needed(context)
-    if model_id:
+    trained = [model_id for model in models(context.tables) if (model_id := train_if_needed(context, model))]
+    for model_id in trained:
         click.echo(f"Trained the anomaly model {model_id}.", err=True)
-    return bool(model_id)
+    return bool(trained)
 
 
 def _summed(results: "Iterable[TableResult]") -> "Iterable[tuple[Any, ...]]":

@@ -41,6 +41,27 @@ class PolicyConfig(Model):
         return value
 
 
+class GroupConfig(Model):
+    """``[[ml.group]]``: columns of a table that are judged together, by a model of their own."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    source: Annotated[str, Field(alias="from")]
+    by: Annotated[list[str], Field(min_length=1)]
+    values: list[str] = []
+    categories: list[str] = []
+
+    @model_validator(mode="after")
+    def _named(self) -> "GroupConfig":
+        if self.name == "sensor_windows":
+            raise ValueError("has name = 'sensor_windows', which is the model of the sensors; choose another name")
+        if not (self.values or self.categories):
+            raise ValueError(f"{self.name!r} has neither values nor categories; name the columns to judge")
+        named = [*self.by, *self.values, *self.categories]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"{self.name!r} names the column {twice[0]!r} twice")
+        return self
+
+
 class ModelConfig(Model):
     """``[ml]``: training of the anomaly model, and the policies of its anomalies."""
 
@@ -54,6 +75,7 @@ class ModelConfig(Model):
     recent: PositiveDuration = timedelta(days=1)
     schedule: Cron = "0 3 * * *"
     policy: list[PolicyConfig] = []
+    group: list[GroupConfig] = []
 
     @model_validator(mode="after")
     def _enough_windows(self) -> "ModelConfig":

@@ -181,7 +181,7 @@ def test_first_model_waits_for_windows(plant: Plant, instance: dg.DagsterInstanc
 def test_first_model_pauses_after_a_failed_training(
     plant: Plant, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(automation, "is_ready", lambda context: True)
+    monkeypatch.setattr(automation, "is_ready", lambda context, model: True)
     sensor = automation.first_model_sensor(config_of(plant))
     assert asked(sensor, instance).run_key is None
     failed = run(instance, dg.DagsterRunStatus.STARTED, job="training")

@@ -9,7 +9,6 @@ import pytest
 
 from assets.table import Table
 from pipelines.maintenance import expire, maintain
-from pipelines.micro_batch_run import asset_key
 from pipelines.settings.ml import ModelConfig
 from pipelines.training import (
     MODEL,
@@ -167,7 +166,7 @@ def test_old_models_go_with_their_tags(tmp_path: Path) -> None:
 
 def test_materializing_the_asset_trains(tmp_path: Path) -> None:
     plant = plant_with_windows(tmp_path)
-    asset = training_asset(plant.context.config, asset_key(GOLD))
+    asset = training_asset(plant.context.config, plant.context.tables)
     result = dg.materialize([asset], raise_on_error=False)
     assert result.success
     (event,) = result.get_asset_materialization_events()
