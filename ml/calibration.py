@@ -13,6 +13,7 @@ from ml.quantities import SERIES, Floats
 TAIL_SHARE = 0.1
 """Share of the normal scores that the tail is fitted to."""
 
+_LEAST_SCALE = 1e-6
 _WEIGHT_OF_ALL = 1000
 """The tails of all series together count as this many scores of a series' own tail."""
 
@@ -43,10 +44,14 @@ def tails(scores: pl.DataFrame) -> pl.DataFrame:
     scales = joined.group_by(SERIES, maintain_order=True).agg(excess.mean().fill_null(0.0).alias("own_scale"))
     both = own.join(scales, on=SERIES, nulls_equal=True, maintain_order="left")
     weight = pl.col("n") / (pl.col("n") + _WEIGHT_OF_ALL)
+    # What never moves tells nothing of the others: beside many such columns, those that move would be called anomalies.
+    moves = (pl.col("own_scale") > _LEAST_SCALE) | (pl.col("own_scale").max() <= _LEAST_SCALE)
     return both.select(
         *SERIES,
-        (weight * pl.col("own_start") + (1 - weight) * pl.col("own_start").mean()).alias("excess_start"),
-        (weight * pl.col("own_scale") + (1 - weight) * pl.col("own_scale").mean()).clip(1e-6).alias("excess_scale"),
+        (weight * pl.col("own_start") + (1 - weight) * pl.col("own_start").filter(moves).mean()).alias("excess_start"),
+        (weight * pl.col("own_scale") + (1 - weight) * pl.col("own_scale").filter(moves).mean())
+        .clip(_LEAST_SCALE)
+        .alias("excess_scale"),
         "excess_floor",
     )
 

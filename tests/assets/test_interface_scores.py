@@ -37,6 +37,7 @@ def rates(minutes: int = MINUTES, interfaces: int = 4) -> pl.DataFrame:
             rows.append(
                 {
                     "device_id": "10.0.0.7:161",
+                    "interface_id": str(index + 1),
                     "if_index": index + 1,
                     "if_name": f"eth{index}",
                     "window_start": start,
@@ -44,7 +45,7 @@ def rates(minutes: int = MINUTES, interfaces: int = 4) -> pl.DataFrame:
                     "in_bits_per_second": None if (index, minute) == (1, 50) else rate,
                     "out_bits_per_second": rate / 2,
                     "speed_bits_per_second": 1e7 if is_faulty else 1e9,
-                    **dict.fromkeys(("steps_normal", "steps_wrap", "steps_reset", "steps_gap"), 0),
+                    **dict.fromkeys(("steps_normal", "steps_wrap", "steps_reset", "steps_gap", "steps_implausible"), 0),
                     "is_final": True,
                     "revision": 0,
                 }
@@ -87,12 +88,12 @@ def test_interface_is_judged_with_no_settings(tmp_path: Path) -> None:
     assert is_ready(context, "interface") and train_if_needed(context, "interface")
     rows = scored(context)
     assert rows.height == before.height and set(rows["method"].drop_nulls()) == {"model"}
-    faulty = rows.filter(pl.col("window_start") >= T0 + timedelta(minutes=STEP), if_index=1)
+    faulty = rows.filter(pl.col("window_start") >= T0 + timedelta(minutes=STEP), interface_id="1")
     found = set(faulty.filter("is_anomaly")["quantity"])
     assert {"in_bits_per_second", "out_bits_per_second"} <= found
-    assert int(rows.filter(pl.col("if_index") > 1)["is_anomaly"].sum()) <= 3 * MINUTES * 5 // 100
+    assert int(rows.filter(pl.col("interface_id") != "1")["is_anomaly"].sum()) <= 3 * MINUTES * 5 // 100
     empty = rows.filter(pl.col("score").is_null())
-    assert empty.select("if_index", "quantity", "reason").rows() == [(2, "in_bits_per_second", "missing_values")]
+    assert empty.select("interface_id", "quantity", "reason").rows() == [("2", "in_bits_per_second", "missing_values")]
 
 
 def test_value_that_was_never_seen_is_an_anomaly(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_value_that_was_never_seen_is_an_anomaly(tmp_path: Path) -> None:
     add(context, rates().filter(pl.col("window_start") >= T0 + timedelta(minutes=STEP)))
     speeds = scored(context).filter(quantity="speed_bits_per_second")
     flagged = speeds.filter("is_anomaly")
-    assert set(flagged["if_index"]) == {1} and flagged["window_start"].min() == T0 + timedelta(minutes=STEP)
+    assert set(flagged["interface_id"]) == {"1"} and flagged["window_start"].min() == T0 + timedelta(minutes=STEP)
 
 
 def test_minutes_that_come_one_by_one_are_judged_alike(tmp_path: Path) -> None:
