@@ -36,7 +36,7 @@ def _formats(entries: list[dict[str, Any]]) -> pl.DataFrame:
 
 def _messages(*messages: tuple[str, bytes]) -> pl.DataFrame:
     rows = [
-        ("hall", topic, 1, False, payload, _ARRIVED, None, "mqtt/1", 1, row)
+        ("hall", topic, 1, False, payload, _ARRIVED, None, None, "mqtt/1", 1, row)
         for row, (topic, payload) in enumerate(messages)
     ]
     return pl.DataFrame(rows, _INPUT, orient="row")
