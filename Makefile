@@ -3,6 +3,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DURATION ?=
+PORT ?= 3000
 UV := $(shell command -v uv 2>/dev/null)
 
 .PHONY: demo test check format lock bench-chain bench-commits bench-windows bench-join bench-machine bench-snmp bench-mqtt soak bench-skab bench-ml clean
@@ -19,8 +20,8 @@ else
 endif
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## The main job on simulated plants; DURATION=60 runs it bounded and audits it
-	@$(PYTHON) -W ignore -m pipelines.demo $(if $(DURATION),--duration $(DURATION))
+demo: $(STAMP)  ## The main job on simulated plants; DURATION=60 runs it bounded and audits it, PORT=3001 moves the UI
+	@$(PYTHON) -W ignore -m pipelines.demo --port $(PORT) $(if $(DURATION),--duration $(DURATION))
 
 test: $(STAMP)  ## The tests
 	@$(PYTHON) -m pytest

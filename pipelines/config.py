@@ -111,11 +111,11 @@ class Config(Model):
     def _unique_brokers(self) -> "Config":
         names = [broker.name for broker in self.mqtt]
         if twice := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"mqtt: the name {twice[0]!r} stands twice; each broker has a name of its own")
+            raise ValueError(f"names two brokers {twice[0]!r}; each [[mqtt]] has a name of its own")
         clients = [(broker.host, broker.port, broker.client_id) for broker in self.mqtt if broker.client_id]
         if same := sorted({c for c in clients if clients.count(c) > 1}):
             host, port, client_id = same[0]
-            raise ValueError(f"mqtt: client_id {client_id!r} stands twice for {host}:{port}; one would end the other")
+            raise ValueError(f"has client_id {client_id!r} twice for {host}:{port}; one would end the other")
         return self
 
     @model_validator(mode="after")

@@ -2,10 +2,8 @@
 
 import argparse
 import json
-import os
 import secrets
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.config import Config, load_config
-from pipelines.services import child_environment, dagster_home, stages
+from pipelines.services import child_environment, dagster_home, require_free, stages
 from pipelines.simulate.broker import User, broker_command
 from pipelines.simulate.catalogue import load_catalogue
 from pipelines.simulate.factory import write_sites
@@ -41,7 +39,8 @@ _REGIONS = ("north", "south", "east")
 
 _DRAIN_SECONDS = 240.0
 _QUERIES = (
-    "select device_id, sensor_id, window_start, score, threshold from gold.anomaly_scores where is_anomaly limit 10",
+    "select device_id, sensor_id, window_start, score, threshold, top_feature from gold.anomaly_scores "
+    "order by score desc limit 10",
     "select device_id, if_name, window_start, in_bits_per_second from gold.interface_rates_1m limit 10",
     "select stage, reason, count(*) as records from quarantine.records group by all",
 )
@@ -283,61 +282,27 @@ def run_bounded(demo: Demo) -> int:
     supervisor.stop("agents")
     if not demo.watch(_in_time("draining", lambda: is_drained(demo))):
         return 130
-    checks_failed = run_suites(demo)
+    from pipelines.demo_suites import run_suites
+
+    failures, warnings = run_suites(
+        demo.config, demo.config_file, lambda is_over: demo.watch(_in_time("the last runs", is_over))
+    )
+    for line in (*warnings, *failures):
+        print(f"\n{line}", end="")
     landed = demo.landed()
     supervisor.stop()
     from pipelines.demo_audit import audit
 
-    result = audit(demo.context, demo.sent_file, demo.answered_file, landed, checks_failed)
+    result = audit(demo.context, demo.sent_file, demo.answered_file, landed, len(failures))
     print(f"\n{result.line()}", flush=True)
     return 0 if result.is_good else 1
 
 
-def run_suites(demo: Demo) -> int:
-    """Asks Dagster for the quality job, waits for all runs, and counts failed runs and checks.
-
-    A warning (bad payloads were quarantined, a reading is months old) is told and not counted.
-    """
-    import dagster as dg
-
-    home = dagster_home(demo.config)
-    command = ["job", "launch", "-w", str(home / "workspace.yaml"), "-j", "quality"]
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "dagster", *command],
-        env={**os.environ, **child_environment(demo.config_file, home)},
-        check=True,
-        capture_output=True,
-    )
-    os.environ["DAGSTER_HOME"] = str(home)  # where the instance's own settings look for it
-    with dg.DagsterInstance.get() as instance:
-        busy = dg.RunsFilter(
-            statuses=[
-                dg.DagsterRunStatus.QUEUED,
-                dg.DagsterRunStatus.NOT_STARTED,
-                dg.DagsterRunStatus.STARTING,
-                dg.DagsterRunStatus.STARTED,
-            ]
-        )
-        demo.watch(_in_time("the last runs", lambda: not instance.get_runs(busy, limit=1)))
-        failed_runs = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
-        results = instance.get_event_records(
-            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_CHECK_EVALUATION), ascending=True
-        )
-    newest = {}
-    for record in results:
-        event = record.event_log_entry.dagster_event
-        evaluation = event.asset_check_evaluation_data if event else None
-        if evaluation:
-            newest[evaluation.asset_check_key.to_user_string()] = evaluation
-    failed = {name: e.severity for name, e in sorted(newest.items()) if not e.passed}
-    for name, severity in failed.items():
-        told = "failed" if severity == dg.AssetCheckSeverity.ERROR else "warns, its examples are in the UI"
-        print(f"\ncheck {name}: {told}", end="")
-    return sum(severity == dg.AssetCheckSeverity.ERROR for severity in failed.values()) + failed_runs
-
-
 def run(options: Options) -> int:
     """Runs the demo; returns the exit code."""
+    require_free("127.0.0.1", options.port, "choose another: make demo PORT=3001")
+    for port in range(options.mqtt_port, options.mqtt_port + len(_REGIONS)):
+        require_free("127.0.0.1", port, "python -m pipelines.demo takes others with --mqtt-port")
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
     config_file = options.folder / "secchi.toml"

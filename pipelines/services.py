@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipelines.config import CONFIG_VARIABLE, Config
 from pipelines.up import Child
+from resources.errors import ConfigurationError
 
 _LOCATION = "pipelines.definitions"
 _SOCKET_PATH_BYTES = 100  # sockaddr_un takes 107
@@ -44,6 +45,21 @@ def stages(config: Config, config_path: Path | None, host: str, port: int) -> li
             python("daemon", "dagster._daemon", *daemon),
         ],
     ]
+
+
+def require_free(host: str, port: int, way_out: str) -> None:
+    """Checks that a TCP port can be listened on; ``way_out`` ends the message.
+
+    Raises:
+        ConfigurationError: it is taken, or the address is not one of this host.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; {way_out}") from error
 
 
 def check(config_path: Path | None) -> int:

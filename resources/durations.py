@@ -21,7 +21,7 @@ def parse_duration(value: Any) -> Any:
         return _bounded(float(value))
     if isinstance(value, str):
         if not re.fullmatch(rf"({_DURATION.pattern}\s*)+", value):
-            raise ValueError("must be a duration like '30s', '5m', '1h30m' or a number of seconds")
+            raise ValueError(f"must be a duration like '30s', '5m', '1h30m' or a number of seconds, got {value!r}")
         return _bounded(sum(float(n) * _DURATION_UNITS[u] for n, u in _DURATION.findall(value)))
     return value
 

@@ -28,12 +28,14 @@ def check_filter(value: str) -> str:
     if levels[0] == "$SYS":
         raise ValueError("is the broker's own state ($SYS), which is not collected")
     if any("#" in level for level in levels[:-1]) or ("#" in levels[-1] and levels[-1] != "#"):
-        raise ValueError("has '#' that is not the whole last level of the filter")
+        raise ValueError(f"has '#' that is not the whole last level of the filter, got {value!r}")
     if any("+" in level and level != "+" for level in levels):
-        raise ValueError("has '+' that is not a whole level of the filter")
+        raise ValueError(f"has '+' that is not a whole level of the filter, got {value!r}")
     names = [match[1] for level in levels if (match := _NAMED.fullmatch(level))]
     if any(("{" in level or "}" in level) and not _NAMED.fullmatch(level) for level in levels):
-        raise ValueError("has '{' or '}' that is not a whole level like '{region}': small letters, digits, '_'")
+        raise ValueError(
+            f"has '{{' or '}}' that is not a whole level like '{{region}}': small letters, digits, '_'; got {value!r}"
+        )
     if len(set(names)) < len(names):
         raise ValueError("names two levels alike")
     return value

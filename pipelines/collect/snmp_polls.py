@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipelines.collect.group_commit import GroupCommit
 from pipelines.settings.snmp_module import SnmpModule
+from resources.durations import spelled
 from resources.snmp import Answer, SnmpSession, Traffic
 
 logger = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ class Poller:
             status.last_error = str(error)
             if not was_failing:
                 status.failing.append(self.name)
-                logger.warning("%s; module %s is tried again every %s", error, self.name, self.module.interval)
+                logger.warning("%s; module %s is tried again every %s", error, self.name, spelled(self.module.interval))
         else:
             status.answered += 1
             if was_failing:

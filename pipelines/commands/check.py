@@ -48,6 +48,9 @@ def command(settings: "Settings") -> None:
             "bronze; tell what they hold in [[decode]]",
             err=True,
         )
+    for each in config.reference:
+        if each.file is not None and not each.file.exists():
+            click.echo(f"secchi: warning: {config.source}: reference {each.name!r}: {each.file} is not there", err=True)
     click.echo("The configuration is valid.")
 
 

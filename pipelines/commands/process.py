@@ -34,6 +34,8 @@ def command(settings: "Settings") -> None:
         print_rows(("table", "rows", "duplicates", "quarantined", "reasons", "batches"), rows, "table")
     done = sum(result.did_work for result in results)
     click.echo(f"{counted(done, 'commit')} in {time.perf_counter() - began:.1f} s." if done else "Nothing was waiting.")
+    for table, problem in {result.table: result.problem for result in results if result.problem}.items():
+        click.echo(f"secchi: warning: {table}: {problem}; its last version goes on serving", err=True)
     errors = {result.table: result.error for result in results if result.error}
     if errors:
         raise SecchiError("; ".join(f"{table}: {error}" for table, error in errors.items()))

@@ -23,7 +23,7 @@ class _Duration(click.ParamType[timedelta]):
         try:
             found = parse_duration(float(value) if str(value).replace(".", "", 1).isdigit() else value)
         except ValueError as error:
-            self.fail(f"{error}, got {value!r}", param, ctx)
+            self.fail(str(error), param, ctx)
         assert isinstance(found, timedelta)
         return found
 

@@ -1,7 +1,6 @@
 """``secchi up``."""
 
 import fcntl
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +24,13 @@ def command(settings: "Settings", port: int, host: str) -> int:
     That is the collectors, Dagster's web UI and its daemon. A process that dies is started again. Logs are in the
     lakehouse, under logs/.
     """
-    from pipelines.services import check, stages
+    from pipelines.services import check, require_free, stages
     from pipelines.up import Supervisor
 
     config = settings.load()
     if code := check(settings.config_path):
         return code
-    _require_free(host, port)
+    require_free(host, port, "choose another with --port or --host")
     lakehouse = config.lakehouse.path.resolve()
     with _sole_supervisor(lakehouse), Supervisor(lakehouse / "logs", _report) as supervisor:
         if not config.has_sources:
@@ -47,20 +46,6 @@ def command(settings: "Settings", port: int, host: str) -> int:
 
 def _report(line: str) -> None:
     click.echo(f"secchi: {line}", err=True)
-
-
-def _require_free(host: str, port: int) -> None:
-    from resources.errors import ConfigurationError
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port or --host"
-            ) from error
 
 
 @contextmanager

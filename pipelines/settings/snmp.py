@@ -130,7 +130,8 @@ class SnmpConfig(Model):
         seen: dict[str, str] = {}
         for place, target in targets:
             if target.auth not in self.auths:
-                raise ValueError(f"{place}.auth must be one of {sorted(self.auths)}, got {target.auth!r}")
+                given = f"got {target.auth!r}" if "auth" in target.model_fields_set else "got none"
+                raise ValueError(f"{place}.auth must be one of {sorted(self.auths)}, {given}")
             if target.context and self.auths[target.auth].version != "3":
                 raise ValueError(f"{place}.context is of version '3', and the auth {target.auth!r} is not")
             for module in target.modules:

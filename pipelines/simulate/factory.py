@@ -20,7 +20,7 @@ from pipelines.simulate.catalogue import PACKAGED, Site, load_catalogue
 from pipelines.simulate.publisher import Publisher, print_line
 from pipelines.simulate.readings import Label, Message, Plant, broken
 from pipelines.simulate.sender import Pace, Target
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, SourceUnavailableError
 
 LABEL_COLUMNS = ("site_id", "device_id", "started_at", "ended_at", "fault")
 """Columns of the file of labels, as reference.fault_labels reads them."""
@@ -100,6 +100,7 @@ def run(options: Options, stopped: threading.Event) -> None:
 
     Raises:
         ConfigurationError: the catalogue is wrong, or a file cannot be written.
+        SourceUnavailableError: a broker did not acknowledge what was sent.
     """
     sites = _chosen(load_catalogue(options.catalogue), options.sites)
     plant = Plant(sites, options.seed)
@@ -128,6 +129,9 @@ def run(options: Options, stopped: threading.Event) -> None:
     counts = {**publisher.counts, "unacknowledged": publisher.unacknowledged}
     problems = {"problems": publisher.problems} if publisher.problems else {}
     print_line({"sent": publisher.acknowledged, "phase": "done", **counts, "seconds": seconds, **problems})
+    if publisher.unacknowledged:
+        told = "; ".join(publisher.problems) or "the broker did not answer in time"
+        raise SourceUnavailableError(f"{publisher.unacknowledged} readings were not acknowledged: {told}")
 
 
 def _chosen(sites: tuple[Site, ...], wanted: tuple[int, ...]) -> tuple[Site, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.simulate.publisher import print_line
 from pipelines.simulate.sender import Pace, Sender, Target
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, SourceUnavailableError
 
 TOPIC = "machine/states"
 RECORDED = 1_402_232
@@ -74,6 +74,7 @@ def run(options: Options, stopped: threading.Event) -> None:
 
     Raises:
         ConfigurationError: the file cannot be read.
+        SourceUnavailableError: the broker did not acknowledge what was sent.
     """
     if options.file is None:
         payloads: Iterable[bytes] = states(options.messages or RECORDED, options.seed)
@@ -93,6 +94,9 @@ def run(options: Options, stopped: threading.Event) -> None:
     summary: dict[str, Any] = {"sent": acknowledged, "phase": "done", "unacknowledged": left}
     summary |= {"seconds": round(seconds, 3), "per_second": round(acknowledged / seconds)}
     print_line({**summary, **sending.problem})
+    if left:
+        told = sending.problem.get("problem", "the broker did not answer in time")
+        raise SourceUnavailableError(f"{left} messages were not acknowledged: {told}")
 
 
 def _counter(most: int | None) -> Iterable[int]:
