@@ -117,9 +117,9 @@ def test_time_without_an_offset_is_utc(text: str) -> None:
         ("[[mqtt]]\nname = 'a'\ntopics = ['t']\ntls = {verify = false}", "mqtt[0].tls.verify is not a known key"),
         (
             "".join(f"[[mqtt]]\nname = '{name}'\ntopics = ['t']\nclient_id = 'c'\n" for name in "ab"),
-            "client_id 'c' stands twice for 127.0.0.1:1883",
+            "has client_id 'c' twice for 127.0.0.1:1883",
         ),
-        ("[[mqtt]]\nname = 'a'\ntopics = ['t']\n[[mqtt]]\nname = 'a'\ntopics = ['t']", "'a' stands twice"),
+        ("[[mqtt]]\nname = 'a'\ntopics = ['t']\n[[mqtt]]\nname = 'a'\ntopics = ['t']", "names two brokers 'a'"),
         ("[[mqtt]]\nname = 'a'\ntopics = ['t']\npassword = 'hunter2'", "must not stand in the file"),
         ("[[mqtt]]\nname = 'a'\ntopics = ['t']\npassword = {}", "mqtt[0].password must be {env"),
         ("[landing]\nsegment_bytes = 'much'", "landing.segment_bytes must be a size like '16 MiB'"),

@@ -55,10 +55,10 @@ def port(tmp_path: Path) -> Iterator[int]:
         yield number
 
 
-def finish(command: list[str]) -> tuple[list[dict[str, Any]], str]:
+def finish(command: list[str], code: int = 0) -> tuple[list[dict[str, Any]], str]:
     with running(command) as process:
         out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
+        assert process.returncode == code, err
         return [json.loads(line) for line in out.splitlines()], err
 
 
@@ -222,10 +222,11 @@ def test_regional_brokers_have_logins_of_their_own(kind: str, tmp_path: Path, mo
         sent = read(tmp_path / "sent.csv")
         of_site = Counter(line["site_id"] for line in sent.lines)
         north, south = readers["north"].wait_for(of_site["101"]), readers["south"].wait_for(of_site["102"])
-        refused, _ = finish([*command, "--username", "plant", "--username", "south=reader"])
+        refused, err = finish([*command, "--username", "plant", "--username", "south=reader"], code=1)
     assert digests(north + south) == sent.digests and len(sent.lines) > 200
     assert ({topic for topic, _ in north}, {topic for topic, _ in south}) == (
         {"factory_iot/north/101"},
         {"factory_iot/south/102"},
     )
+    assert "readings were not acknowledged" in err
     assert len(refused[-1]["problems"]) == 1 and "the broker refuses" in refused[-1]["problems"][0]

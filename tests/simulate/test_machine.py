@@ -73,8 +73,9 @@ def test_a_broker_that_is_not_there_is_told_and_the_end_does_not_wait() -> None:
     with running([*MACHINE, "--broker", f"127.0.0.1:{free_port()}"]) as process:
         (line,) = lines_until(process, "phase", "sending")
         assert "Connection refused" in line["problem"]
-        code, lines, _ = stop(process)
-    assert code == 0 and lines[-1]["sent"] == 0 and "Connection refused" in lines[-1]["problem"]
+        code, lines, err = stop(process)
+    assert code == 1 and "1 messages were not acknowledged" in err
+    assert lines[-1]["sent"] == 0 and "Connection refused" in lines[-1]["problem"]
 
 
 @pytest.mark.parametrize(
