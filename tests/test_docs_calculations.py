@@ -1,6 +1,7 @@
 """Every example of docs/calculations.md is run."""
 
 import re
+import runpy
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -77,6 +78,15 @@ def test_function_of_the_page_is_the_file_beside_it() -> None:
     source = (ROOT / "docs" / "examples" / "furnace.py").read_text()
     block = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)[0]
     assert source.endswith(block)
+
+
+@pytest.mark.parametrize(
+    ("measured", "longest"), [([7.0, 190.0, 191.0, 9.0, 200.0], 2.0), ([7.0, 8.0, 9.0], 0.0)], ids=["hot", "never hot"]
+)
+def test_function_of_the_page_counts_hot_runs_only(measured: list[float], longest: float) -> None:
+    rows = pl.DataFrame({"site_id": 1, "device_id": 1, "sensor_id": 1, "window_start": 0, "measurement": measured})
+    soak = runpy.run_path(str(ROOT / "docs" / "examples" / "furnace.py"))["soak"]
+    assert soak(rows).select("longest", "hottest").row(0) == (longest, max(measured))
 
 
 def test_views_show_the_examples(silver: Silver) -> None:
