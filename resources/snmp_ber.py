@@ -9,6 +9,7 @@ from functools import lru_cache
 INTEGER, OCTET_STRING, NULL, OBJECT_IDENTIFIER, SEQUENCE = 0x02, 0x04, 0x05, 0x06, 0x30
 
 _KNOWN_OIDS = 131_072
+_LONGEST_OID = 128 * 5  # octets of 128 sub-identifiers of 32 bits (RFC 2578 section 3.5)
 """How many OIDs are remembered in both forms: polls ask for the same ones again and again."""
 
 
@@ -59,8 +60,10 @@ def decode_oid(content: bytes) -> str:
     """Returns the dotted text of an OBJECT IDENTIFIER's content octets (X.690 section 8.19).
 
     Raises:
-        ValueError: if the octets are none or end within a sub-identifier.
+        ValueError: if the octets are none, end within a sub-identifier, or are more than an SNMP object can have.
     """
+    if len(content) > _LONGEST_OID:
+        raise ValueError(f"object identifier has {len(content)} octets; an SNMP object has at most {_LONGEST_OID}")
     if not content or content[-1] & 0x80:
         raise ValueError(f"object identifier 0x{content.hex()} is empty or ends within a sub-identifier")
     parts, value = [], 0

@@ -309,6 +309,17 @@ def test_object_identifiers_decode_as_they_were_encoded(oid: tuple[int, ...]) ->
     assert decode_oid(encoded[2:]) == ".".join(map(str, oid))
 
 
+@pytest.mark.parametrize(("octets", "is_read"), [(640, True), (641, False)])
+def test_longer_object_identifiers_than_there_can_be_are_refused(octets: int, is_read: bool) -> None:
+    """Unbounded ones would take quadratic time, and be remembered."""
+    content = b"\x2b" + b"\x01" * (octets - 1)
+    if is_read:
+        assert decode_oid(content).count(".") == octets
+        return
+    with pytest.raises(ValueError, match="has 641 octets; an SNMP object has at most 640"):
+        decode_oid(content)
+
+
 values = st.one_of(
     st.integers(-(2**31), 2**31 - 1).map(V2C.Integer),
     st.binary(max_size=300).map(V2C.OctetString),
