@@ -15,7 +15,7 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--window-size=1500,2400",
+    "--window-size=1500,4800",  # the catalogue draws no rows beyond it
 )
 _ATTEMPTS = 4
 
