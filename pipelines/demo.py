@@ -247,19 +247,16 @@ def _line_count(path: Path) -> int:
 
 
 def is_drained(demo: Demo) -> bool:
-    """Whether all that landed is in gold, every window is final and scored, and a model trained if one can be."""
+    """Whether all that landed is in gold, every sensor window final and scored, and a model trained if one can be."""
     from pipelines.micro_batch import is_behind
-    from pipelines.training import has_model, is_ready
+    from pipelines.training import has_model, is_ready, windows_table
     from resources.selection import Among
 
     context = demo.context
     if is_behind(context) is not None or (is_ready(context) and not has_model(context)):
         return False
-    windowed = [t for t in context.tables.values() if t.window and t.window.has_finality]
-    return not any(context.lakehouse.files(t.stored, Among("is_final", [False])) for t in windowed) or all(
-        context.lakehouse.read(t.stored, Among("is_final", [False]), columns=["window_start"]).is_empty()
-        for t in windowed
-    )
+    windows = windows_table(context.tables).stored
+    return context.lakehouse.read(windows, Among("is_final", [False]), columns=["window_start"]).is_empty()
 
 
 def _in_time(what: str, condition: Callable[[], bool]) -> Callable[[], bool]:
