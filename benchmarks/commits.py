@@ -143,9 +143,7 @@ def main() -> None:
         seconds, first_query = [], 0.0
         for number in range(WARM_UP + chosen.batches):
             received = datetime.fromtimestamp(sender.now_ms / 1000, UTC)
-            stream.write(
-                [("factory", topic, 1, False, payload.encode(), received, None) for topic, payload in sender.batch()]
-            )
+            stream.write([("factory", t, 1, False, p.encode(), received, None, None) for t, p in sender.batch()])
             stream.seal()
             began = time.perf_counter()
             results = batches.run_once()
