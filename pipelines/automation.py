@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HOUSEKEEPING_SCHEDULE = "17 * * * *"
 
 _FIRST_DELAY, _LONGEST_DELAY, _MOST_FAILURES = 5.0, 300.0, 8
+_LONG_ENOUGH = 60.0
 _TRAINING_PAUSE = 600.0
 _LONGEST_RUN = 3600
 """Seconds that a run may go on beyond what it is meant to: Dagster ends it then."""
@@ -62,7 +63,7 @@ def _job(
 
 @dataclass(frozen=True)
 class Failures:
-    """The failed runs of a job since the last good one: how many, when the last ended, which tables failed."""
+    """The failed runs of a job: how many since one was good or long, when the last ended, which tables failed."""
 
     count: int = 0
     ended_at: float = 0.0
@@ -77,7 +78,7 @@ class Failures:
 
 
 def recent_failures(instance: dg.DagsterInstance, job: str = MICRO_BATCH) -> Failures:
-    """Looks at the last runs of a job."""
+    """Looks at the last runs of a job; one that ended after a minute has carried much and starts the count anew."""
     ended = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE])
     records = instance.get_run_records(ended, limit=_MOST_FAILURES)
     count = 0
@@ -85,6 +86,8 @@ def recent_failures(instance: dg.DagsterInstance, job: str = MICRO_BATCH) -> Fai
         if record.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
             break
         count += 1
+        if (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0) >= _LONG_ENOUGH:
+            break
     if not count:
         return Failures()
     names = records[0].dagster_run.tags.get(FAILED_TABLES, "")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -129,6 +130,20 @@ def test_failures_count_since_the_last_good_run(instance: dg.DagsterInstance) ->
     assert found.count == 2 and found.tables == {"gold.a", "gold.b"}
     run(instance, dg.DagsterRunStatus.SUCCESS)
     assert recent_failures(instance) == NEVER
+
+
+def test_a_run_that_was_killed_after_a_minute_starts_the_count_anew(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that are killed now and then, between which much is carried, do not lead to pauses of minutes."""
+    failed = [run(instance, dg.DagsterRunStatus.FAILURE) for _ in range(4)]
+    lived = [2.0, 61.0, 2.0, 2.0]  # the newest first
+    records = [
+        SimpleNamespace(dagster_run=each, start_time=1000.0, end_time=1000.0 + seconds)
+        for each, seconds in zip(failed, lived, strict=True)
+    ]
+    monkeypatch.setattr(instance, "get_run_records", lambda *_, **__: records)
+    assert recent_failures(instance).count == 2
 
 
 def test_what_depends_on_a_failed_table_waits_with_it() -> None:
