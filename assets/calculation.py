@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from assets.aggregation import Aggregation, UserFunction, Windowed
 from assets.binding import STORED_TYPES, UNSTABLE, Binder, Name, total_order
@@ -26,7 +26,7 @@ from assets.windowing import END, HELD, SECONDS, START, Windowing
 from resources.durations import Duration, spelled
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
-from resources.strict_model import StrictModel, first_mistake, shown
+from resources.strict_model import StrictModel, shown, validated
 
 _RESERVED = UNSTABLE | {START, END, UserFunction.VERSION}
 
@@ -76,14 +76,6 @@ class _Definition(StrictModel):
 def _described(wanted: _Definition) -> str:
     rows = f"of `{wanted.source}`" + (f" where {wanted.where}" if wanted.where else "")
     return f"One row a series ({', '.join(wanted.by)}) and {wanted.window}.\n\nSource: rows {rows}."
-
-
-def _validated(definition: Mapping[str, Any], source: str) -> _Definition:
-    try:
-        return _Definition.model_validate(dict(definition))
-    except ValidationError as error:
-        place = f"{source}: calculation {shown(definition.get('name'))}"
-        raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
 
 
 def _has_tumbling_windows(table: Table) -> bool:
@@ -241,7 +233,7 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
         return join(definition, tables, source)
     if definition.get("kind") == "lookup":
         return enrichment(definition, tables, source)
-    wanted = _validated(definition, source)
+    wanted = validated(_Definition, definition, f"{source}: calculation {shown(definition.get('name'))}")
     place = f"{source}: calculation {wanted.name!r}"
     upstream = _upstream(wanted, tables, place)
     names = _readable(upstream)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from assets.binding import STORED_TYPES, UNSTABLE, Binder, Name
 from assets.expressions import nearest, open_sandbox
@@ -14,7 +14,7 @@ from assets.lookups import Bound, Enriched, LookupDefinition, Selection, bind
 from assets.table import MINUTE, Column, Table, Window, column, declare
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
-from resources.strict_model import StrictModel, first_mistake, shown
+from resources.strict_model import StrictModel, shown, validated
 
 
 class _Enrichment(StrictModel):
@@ -87,10 +87,7 @@ def enrichment(definition: Mapping[str, Any], tables: Mapping[str, Table], sourc
         ConfigurationError: one line naming file, calculation, key, value and what is accepted.
     """
     place = f"{source}: calculation {shown(definition.get('name'))}"
-    try:
-        wanted = _Enrichment.model_validate(dict(definition))
-    except ValidationError as error:
-        raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
+    wanted = validated(_Enrichment, definition, place)
     upstream = _upstream(wanted, tables, place)
     time = str(upstream.time)
     names = [c.name for c in upstream.columns if c.name not in UNSTABLE]

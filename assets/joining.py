@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from assets.aggregation import Aggregate
 from assets.binding import STORED_TYPES, UNSTABLE, Binder, Name, total_order
@@ -16,7 +16,7 @@ from assets.table import UTC_TIME, Column, Table, Window, column, declare
 from resources.durations import PositiveDuration, spelled
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
-from resources.strict_model import StrictModel, first_mistake, shown
+from resources.strict_model import StrictModel, shown, validated
 
 _LONGEST = timedelta(days=7)
 _MATCHES: dict[Match, str] = {
@@ -184,10 +184,7 @@ def join(definition: Mapping[str, Any], tables: Mapping[str, Table], source: str
         ConfigurationError: one line naming file, calculation, key, value and what is accepted.
     """
     place = f"{source}: calculation {shown(definition.get('name'))}"
-    try:
-        wanted = _Join.model_validate(dict(definition))
-    except ValidationError as error:
-        raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
+    wanted = validated(_Join, definition, place)
     inputs = (_input(wanted.left, tables, f"{place}: left"), _input(wanted.right, tables, f"{place}: right"))
     by = _checked_by(wanted, inputs, place)
     select = _selected(wanted, by, inputs, place)

@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from assets.binding import STORED_TYPES, Binder, Name
 from assets.expressions import nearest, open_sandbox
 from assets.source_values import typed
 from assets.table import UTC_TIME, Column, Table, column, declare
 from resources.errors import ConfigurationError, SourceUnavailableError
-from resources.strict_model import StrictModel, first_mistake, shown
+from resources.strict_model import StrictModel, shown, validated
 
 VALID_FROM, VALID_TO, VERSION, LOADED_AT = "valid_from", "valid_to", "version", "loaded_at"
 ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
@@ -187,10 +187,7 @@ def reference(definition: Mapping[str, Any], tables: Mapping[str, Table], source
                 f"{place}: {option} is missing; only the built-in ones ({fillable}) have it already; "
                 "write key = ['device_id'], columns = {device_id = 'BIGINT', owner = 'VARCHAR'}"
             )
-    try:
-        wanted = _Definition.model_validate(given)
-    except ValidationError as error:
-        raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
+    wanted = validated(_Definition, given, place)
     for name in wanted.key:
         if name not in wanted.columns:
             raise ConfigurationError(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from assets.aggregation import Aggregate
 from assets.binding import UNSTABLE, Binder, Name, total_order
@@ -19,7 +19,7 @@ from assets.windowing import END
 from resources.durations import Duration, PositiveDuration, spelled
 from resources.errors import ConfigurationError
 from resources.stored_table import Partition
-from resources.strict_model import StrictModel, first_mistake, shown
+from resources.strict_model import StrictModel, shown, validated
 
 EVENTS = "threshold_events"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -62,14 +62,6 @@ class _Threshold(StrictModel):
         if self.silence and self.waits:
             raise ValueError(f"for is not of a silence; write silence = '{spelled(self.silence + self.waits)}'")
         return self
-
-
-def _validated(definition: Mapping[str, Any], source: str) -> _Threshold:
-    try:
-        return _Threshold.model_validate(dict(definition))
-    except ValidationError as error:
-        place = f"{source}: threshold {shown(definition.get('name'))}"
-        raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
 
 
 def _has_senders(table: Table) -> bool:
@@ -183,7 +175,7 @@ def threshold(definition: Mapping[str, Any], tables: Mapping[str, Table], source
     Raises:
         ConfigurationError: one line naming file, threshold, key, value and what is accepted.
     """
-    wanted = _validated(definition, source)
+    wanted = validated(_Threshold, definition, f"{source}: threshold {shown(definition.get('name'))}")
     place = f"{source}: threshold {wanted.name!r}"
     upstream, root = _upstream(wanted, tables, place)
     names = [c.name for c in upstream.columns if c.name not in UNSTABLE]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 DRIFT = "drift"
 """Name of the check that every table of scores has."""
 
-_FAR = datetime(9999, 1, 1, tzinfo=UTC)
-
 
 @dataclass(frozen=True)
 class Drift:
@@ -126,7 +124,7 @@ def _recent(context: "Context", table: Table, model_id: str, model: "Model") -> 
     from ml.policy import assigned
     from ml.quantities import SERIES, START
     from resources.file_index import bounds
-    from resources.selection import Among, Ranges
+    from resources.selection import FAR_FUTURE, Among, Ranges
 
     lakehouse = context.lakehouse
     iceberg, files = lakehouse.table(table.stored, refresh=True), lakehouse.files(table.stored)
@@ -134,7 +132,8 @@ def _recent(context: "Context", table: Table, model_id: str, model: "Model") -> 
     learned = datetime.fromtimestamp(float(str(model.baselines["last_start"].max())) / 1e6, UTC)
     if newest is None:
         raise SecchiError(f"{table.identifier}: no file says when its windows begin; run secchi maintain")
-    where = (Ranges(START, [(max(newest - context.config.ml.recent, learned), _FAR)]), Among("model_id", [model_id]))
+    since = max(newest - context.config.ml.recent, learned)
+    where = (Ranges(START, [(since, FAR_FUTURE)]), Among("model_id", [model_id]))
     rows = lakehouse.read(table.stored, *where, columns=[*SERIES, START, "score", *FEATURE_COLUMNS])
     rows = rows.filter(pl.col(START) > learned)
     # What a policy does not look at counts as usual in the score: such series are not like the training by intent.

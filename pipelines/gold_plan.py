@@ -19,7 +19,7 @@ from pipelines.silver_step import sender_of
 from pipelines.spans import READ_HIGH, READ_LOW, combined, no_spans, touched, with_reach
 from resources.file_index import bounds
 from resources.lakehouse import Commit, Marker
-from resources.selection import Among, Ranges, Where, changes, coalesce
+from resources.selection import FAR_FUTURE, FAR_PAST, Among, Ranges, Where, changes, coalesce
 
 BATCH_ROWS = 1_000_000
 """Input rows of one gold batch at the most (more only if one input batch is larger)."""
@@ -27,7 +27,7 @@ BATCH_ROWS = 1_000_000
 DEFINITION, REBUILD = "definition", "rebuild"
 """Entries of a marker: the definition that the rows were computed by, and how far a rebuild has come."""
 
-_FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -113,7 +113,7 @@ def _follow_references(context: Context, table: Table, frm: Marker, to: Marker) 
             continue  # the first batch, or a new lookup: then the definition is another, and all rows are asked for
         since = None if taken_newest(table, reference) else changed_since(marker, known)
         reach = window_of(table).behind
-        low = since - reach if since and since - _FIRST > reach else None
+        low = since - reach if since and since - FAR_PAST > reach else None
         _ask_for_rebuild(context, table, name, to[name], low)
 
 
@@ -161,7 +161,7 @@ def _asked_ranges(context: Context, table: Table, asked: int, until: int) -> lis
     rows = context.lakehouse.read(requests.stored, changes(asked, until))
     mine = rows.filter((pl.col("table_name") == table.identifier) & (pl.col("kind") == "rebuild"))
     selections = map(json.loads, mine["selection"])
-    return coalesce([(_utc(s.get("from")) or _FIRST, _utc(s.get("to")) or _LAST) for s in selections])
+    return coalesce([(_utc(s.get("from")) or FAR_PAST, _utc(s.get("to")) or FAR_FUTURE) for s in selections])
 
 
 def _utc(text: str | None) -> datetime | None:

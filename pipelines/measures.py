@@ -12,8 +12,7 @@ from data_quality.measures import Measure, missing_series, quarantined, silent, 
 from data_quality.suites import references_of
 from pipelines.audits import computed_again, decoded_again
 from pipelines.context import Context
-from pipelines.recent_rows import FAR_FUTURE
-from resources.selection import Among, Ranges, changes
+from resources.selection import FAR_FUTURE, Among, Ranges, changes
 
 _HOUR, _DAY, _DAYS = timedelta(hours=1), timedelta(days=1), 7
 

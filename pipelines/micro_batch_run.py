@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import dagster as dg
@@ -35,7 +35,6 @@ Others (a payload that is no JSON, a conflict of keys) are told as numbers and d
 FAILED_TABLES = "secchi/failed_tables"
 """Run tag: the tables that failed in a run, by which the sensor gives them time."""
 
-_FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
@@ -170,10 +169,10 @@ class Report:
     def _example(self, table: "Table", reasons: list[str]) -> str:
         """The message of the newest record that this run quarantined."""
         from assets.quarantine.records import records
-        from resources.selection import Among, Ranges
+        from resources.selection import FAR_FUTURE, Among, Ranges
 
         self.context.lakehouse.table(records.stored, refresh=True)
-        where = (Among("stage", [table.identifier]), Ranges("quarantined_at", [(self.began, _FAR)]))
+        where = (Among("stage", [table.identifier]), Ranges("quarantined_at", [(self.began, FAR_FUTURE)]))
         columns = ["reason", "message", "quarantined_at"]
         rows = self.context.lakehouse.read(records.stored, *where, columns=columns)
         newest = rows.filter(pl.col("reason").is_in(reasons)).sort("quarantined_at").tail(1)

@@ -1,7 +1,5 @@
 """The rows of a table that were written lately: what the suites look at."""
 
-from datetime import UTC, datetime
-
 import polars as pl
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile
@@ -10,10 +8,9 @@ from pyiceberg.types import LongType
 from assets.ops.batches import batches
 from assets.table import Table
 from pipelines.context import Context
-from resources.selection import BATCH_ID, Among, Ranges, changes
+from resources.selection import BATCH_ID, FAR_FUTURE, Among, Ranges, changes
 
 MOST_ROWS = 100_000
-FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 
 _MOST_BYTES = 64 * 2**20
 _STEADY = frozenset({"reference", "ops", "quality"})

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ MODEL = "sensor_windows"
 """Name of the model in the store and in the declarations of the tables that use it."""
 
 MODEL_KEY = dg.AssetKey(["ml", "sensor_window_model"])
-_FIRST, _FAR = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
 _TAG_ATTEMPTS = 8
 _TAG_PREFIX = "model-"
 
@@ -264,20 +264,21 @@ def _tag_of(model_id: str) -> str:
 
 
 def newest_final(
-    context: "Context", table: Table, before: datetime = _FAR, most: int | None = None
+    context: "Context", table: Table, before: datetime | None = None, most: int | None = None
 ) -> tuple[int | None, pl.DataFrame]:
     """The table's snapshot and its newest final windows before a time, at most ``most`` (``ml.max_windows``)."""
-    from resources.selection import Among, Ranges
+    from resources.selection import FAR_FUTURE, FAR_PAST, Among, Ranges
 
     lakehouse, most, time_column = context.lakehouse, most or context.config.ml.max_windows, str(table.time)
+    until = before or FAR_FUTURE
     snapshot = lakehouse.table(table.stored, refresh=True).current_snapshot()
     if snapshot is None:
         return None, pl.DataFrame(schema=table.schema)
-    where = (Among("is_final", [True]), Ranges(time_column, [(_FIRST, before)]))
+    where = (Among("is_final", [True]), Ranges(time_column, [(FAR_PAST, until)]))
     starts = lakehouse.read(table.stored, *where, columns=[time_column]).to_series()
     if len(starts) <= most:
         return snapshot.snapshot_id, lakehouse.read(table.stored, *where)
-    newest = Ranges(time_column, [(starts.top_k(most).min(), before)])
+    newest = Ranges(time_column, [(starts.top_k(most).min(), until)])
     rows = lakehouse.read(table.stored, *where, newest)
     return snapshot.snapshot_id, rows.sort(time_column, *table.key, descending=True).head(most)
 

@@ -1,15 +1,20 @@
 """Models of what users write: unknown keys are refused with the nearest right one, a mistake is told in one line."""
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from resources.errors import ConfigurationError
+
 _UNKNOWN = "unknown_key"
 _OWN_WORDS = ("value_error", _UNKNOWN)
 _SHOWN_CHARACTERS = 80
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
@@ -27,6 +32,18 @@ class StrictModel(BaseModel):
             meant = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
             raise PydanticCustomError(_UNKNOWN, "is not a known key{meant}", {"meant": meant, "key": str(unknown)})
         return value
+
+
+def validated(model: type[Model], given: Mapping[str, Any], place: str) -> Model:
+    """The model of what a user wrote at a place.
+
+    Raises:
+        ConfigurationError: one line with the place and the first mistake.
+    """
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        raise ConfigurationError(f"{place}: {first_mistake(error)}") from error
 
 
 def shown(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Silver rows put straight into their table, computed tables beside a brute-force reference of theirs."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -141,6 +142,20 @@ def crash_at(lakehouse: Lakehouse, number: int, *, is_committed: bool) -> None:
         return outcome
 
     lakehouse.commit_once = commit_once  # type: ignore[method-assign, assignment]
+
+
+def carry_through(silver: Silver, crash: tuple[int, bool] | None, work: Callable[[], object]) -> None:
+    """Does the work; where a crash is given, first up to it, and then as the process that comes after it.
+
+    A crash is at which commit, and whether that one is made.
+    """
+    if crash is not None:
+        number, is_committed = crash
+        crash_at(silver.context.lakehouse, number, is_committed=is_committed)
+        with suppress(CrashError):
+            work()
+        silver.context = silver.open()
+    work()
 
 
 # --- references: plain Python, one row after the other -----------------------------------------------------------

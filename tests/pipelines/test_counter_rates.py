@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from resources.lakehouse import Commit
 from tests.assets.counters import Sample, of_two
 from tests.assets.test_counter_rates import any_samples
-from tests.pipelines.event_time import CrashError, Silver, crash_at
+from tests.pipelines.event_time import Silver, carry_through
 
 SAMPLES, RATES, INTERFACES = "silver.snmp_samples", "silver.counter_rates", "gold.interface_rates_1m"
 ENGINE = ("is_final", "revision", "corrected_at", "is_retracted", "batch_id")
@@ -63,13 +62,7 @@ def test_any_arrival_equals_all_at_once(
         for size in [*sizes, len(samples)]:
             append(silver, left[:size])
             left = left[size:]
-            if crashes:
-                number, is_committed = crashes.pop()
-                crash_at(silver.context.lakehouse, number, is_committed=is_committed)
-                with suppress(CrashError):
-                    silver.compute(RATES, INTERFACES)
-                silver.context = silver.open()
-            silver.compute(RATES, INTERFACES)
+            carry_through(silver, crashes.pop() if crashes else None, lambda: silver.compute(RATES, INTERFACES))
         for found, wanted in zip(computed(silver), at_once(folder / "whole", samples), strict=True):
             assert found.equals(wanted)
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 
 from assets.catalog import load_tables
 from resources.errors import ConfigurationError
@@ -55,7 +55,7 @@ def computed(silver: Silver) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("kind", WINDOWS)
 @given(arrivals)
 @example([[(0, 59), (0, 130)], [(0, 60), (1, 10)], [(0, 0), (0, 58)]])
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4)
 def test_any_arrival_equals_the_windows_of_the_rows(kind: str, batches: list[list[tuple[int, int]]]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="secchi-test-"))
     try:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from pipelines.preview import preview
 from pipelines.reference_refresh import run_refresh
 from pipelines.tracing import trace
 from resources.errors import SourceUnavailableError
-from tests.pipelines.event_time import START, CrashError, Row, Silver, crash_at
+from tests.pipelines.event_time import START, Row, Silver, carry_through
 
 NAME, FACTORS = "gold.scaled", "reference.factors"
 SIZE = timedelta(seconds=20)
@@ -108,6 +107,11 @@ def carried(
     """Rows come and the side input changes, in turn; the clock stands within the readings, some are ahead of it."""
     write_factors(folder, {(0, 0): 7}, 1)
     silver, seen = silver_with(folder, kind, version, dated=dated), dict[tuple[int, int], Row]()
+
+    def follow() -> None:
+        refresh(silver)
+        silver.compute(NAME)
+
     for number, step in enumerate([*todo, []]):
         silver.now = START + timedelta(seconds=30 * (number + 1))
         if isinstance(step, dict):
@@ -118,14 +122,7 @@ def carried(
             made = {key: (key[0], key[1], float((key[1] * 7919) % 101)) for key in fresh}
             seen |= made
             silver.append(made.values())
-        if number < len(crashed):
-            crash_at(silver.context.lakehouse, crashed[number][0], is_committed=crashed[number][1])
-            with suppress(CrashError):
-                refresh(silver)
-                silver.compute(NAME)
-            silver.context = silver.open()
-        refresh(silver)
-        silver.compute(NAME)
+        carry_through(silver, crashed[number] if number < len(crashed) else None, follow)
     return silver, list(seen.values())
 
 

@@ -3,21 +3,20 @@
 import json
 import shutil
 import tempfile
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 
 from assets.catalog import load_tables
 from assets.declarations import Declarations
 from pipelines.gold_plan import due_windows
 from resources.errors import ConfigurationError
 from resources.stored_table import StoredTable
-from tests.pipelines.event_time import START, CrashError, Row, Silver, aligned, crash_at
+from tests.pipelines.event_time import START, Row, Silver, aligned, carry_through
 from tests.pipelines.test_windows import arrivals, crashes, definition, distinct
 
 BY = ["site_id", "device_id", "sensor_id"]
@@ -104,13 +103,7 @@ def carried(folder: Path, kind: str, batches: list[list[Row]], crashed: list[tup
     silver = opened(folder, kind)
     for i, batch in enumerate(batches):
         silver.append(batch)
-        if i < len(crashed):
-            number, is_committed = crashed[i]
-            crash_at(silver.context.lakehouse, number, is_committed=is_committed)
-            with suppress(CrashError):
-                computed(silver)
-            silver.context = silver.open()
-        computed(silver)
+        carry_through(silver, crashed[i] if i < len(crashed) else None, lambda: computed(silver))
     return silver
 
 
@@ -120,7 +113,7 @@ def carried(folder: Path, kind: str, batches: list[list[Row]], crashed: list[tup
 @example([[(0, 200)], [(0, 10), (0, 190)], [(0, 100)], [(0, 40), (0, 160)]], [(1, False)])
 @example([[(0, 49), (0, 157), (0, 310), (1, 29)], [(0, 190), (0, 510), (1, 320), (1, 430)]], [])
 @example([[(0, 160), (0, 163), (0, 570)], [(0, 46)]], [])
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5)
 def test_any_arrival_equals_the_reference(
     kind: str, batches: list[list[tuple[int, int]]], crashed: list[tuple[int, bool]]
 ) -> None:

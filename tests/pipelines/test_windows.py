@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,12 +17,11 @@ from assets.table import Table
 from resources.lakehouse import Commit
 from tests.pipelines.event_time import (
     START,
-    CrashError,
     Row,
     Silver,
     Windows,
     aligned,
-    crash_at,
+    carry_through,
     machine_sample,
     sessions,
 )
@@ -94,13 +92,7 @@ def carried(folder: Path, kind: str, batches: list[list[Row]], crashed: list[tup
     silver = Silver(folder, [definition(kind)])
     for i, batch in enumerate(batches):
         silver.append(batch)
-        if i < len(crashed):
-            number, is_committed = crashed[i]
-            crash_at(silver.context.lakehouse, number, is_committed=is_committed)
-            with suppress(CrashError):
-                silver.compute(NAME)
-            silver.context = silver.open()
-        silver.compute(NAME)
+        carry_through(silver, crashed[i] if i < len(crashed) else None, lambda: silver.compute(NAME))
     return silver
 
 
