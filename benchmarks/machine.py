@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines.collect.runner import status_path
+from pipelines.collect.instances import Instance
 from pipelines.config import load_config
 from pipelines.context import Context, open_context
 from pipelines.micro_batch import MicroBatches
@@ -67,7 +67,7 @@ def stored(context: Context) -> pl.DataFrame:
 
 def is_subscribed(lakehouse: Path) -> bool:
     """Whether the collector has its subscription."""
-    path = status_path(lakehouse)
+    path = Instance(lakehouse).status_path
     return path.exists() and bool(json.loads(path.read_text()).get("mqtt", {}).get("hall", {}).get("connected"))
 
 

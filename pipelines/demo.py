@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.collect.instances import Instance
 from pipelines.config import Config, load_config
 from pipelines.services import child_environment, dagster_home, require_free, stages
 from pipelines.simulate.broker import User, broker_command
@@ -167,7 +168,7 @@ class Demo:
 
     def collectors(self) -> dict[str, dict[str, dict[str, object]]]:
         """The collectors' status file; empty before there is one."""
-        path = self.config.lakehouse.path / "status" / "collectors.json"
+        path = Instance(self.config.lakehouse.path).status_path
         try:
             status: dict[str, dict[str, dict[str, object]]] = json.loads(path.read_text())
         except FileNotFoundError:

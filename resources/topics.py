@@ -41,6 +41,11 @@ def check_filter(value: str) -> str:
     return value
 
 
+def is_shared(value: str) -> bool:
+    """Whether the filter is a shared subscription."""
+    return value.startswith(_SHARE)
+
+
 def subscription(value: str) -> str:
     """The filter that the broker is given: names become '+'."""
     return "/".join("+" if _NAMED.fullmatch(level) else level for level in value.split("/"))
@@ -96,7 +101,7 @@ class TopicParts:
 
 def _split(value: str) -> tuple[str | None, list[str]]:
     """The group of a shared subscription, and the levels of the filter."""
-    if not value.startswith(_SHARE):
+    if not is_shared(value):
         return None, value.split("/")
     group, _, rest = value.removeprefix(_SHARE).partition("/")
     return group, rest.split("/")

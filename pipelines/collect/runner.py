@@ -1,7 +1,6 @@
 """The collector process: every configured collector, their landing streams, and the status file."""
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +20,7 @@ import pyarrow as pa
 
 from pipelines.collect import mqtt, snmp, snmp_polls, snmp_traps
 from pipelines.collect.group_commit import GroupCommit
+from pipelines.collect.instances import Instance, part_of
 from pipelines.config import Config
 from resources.errors import ConfigurationError, SecchiError
 from resources.landing import LandingLimits, LandingStream
@@ -33,31 +33,29 @@ _RESTART_MIN, _RESTART_MAX = 1.0, 60.0
 _MQTT, _SNMP, _TRAPS = "mqtt collector ", "snmp collector", "snmp trap collector"
 
 
-def status_path(lakehouse: Path) -> Path:
-    """The status file of the process that collects for a lakehouse; it is written every second."""
-    return lakehouse / "status" / "collectors.json"
-
-
-def run_collectors(load: Callable[[], Config]) -> int:
+def run_collectors(load: Callable[[], Config], name: str = "") -> int:
     """Collects until SIGTERM or SIGINT, taking the configuration anew at each SIGHUP; returns the exit code.
 
     Raises:
-        ConfigurationError: see ``collect``.
+        ConfigurationError: see ``part_of`` and ``collect``.
     """
     # Each agent and broker has a socket of its own; the usual limit is 1,024 of them.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MANY_FILES if most == resource.RLIM_INFINITY else most
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-    asyncio.run(_collect_until_signalled(load))
+    asyncio.run(_collect_until_signalled(load, name))
     return 0
 
 
-async def _collect_until_signalled(load: Callable[[], Config]) -> None:
-    stop, reload, loop = asyncio.Event(), Reload(load), asyncio.get_running_loop()
+async def _collect_until_signalled(load: Callable[[], Config], name: str) -> None:
+    def own_part() -> Config:
+        return part_of(load(), name)
+
+    stop, reload, loop = asyncio.Event(), Reload(own_part), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.request)
-    await collect(load(), stop, reload)
+    await collect(own_part(), stop, reload, name)
 
 
 class Reload:
@@ -82,59 +80,20 @@ class Reload:
                 logger.error("the configuration is not taken anew, collecting goes on as before: %s", error)
 
 
-async def collect(config: Config, stop: asyncio.Event, reload: Reload | None = None) -> None:
+async def collect(config: Config, stop: asyncio.Event, reload: Reload | None = None, name: str = "") -> None:
     """Runs every configured collector until ``stop``; then what came is committed, acknowledged and sealed.
 
     Raises:
-        ConfigurationError: nothing is configured, the lakehouse cannot be written, or another process collects for it.
+        ConfigurationError: nothing is configured, the lakehouse cannot be written, or another process collects as the
+            instance of this name.
     """
     if not config.has_sources:
         raise ConfigurationError(
             "nothing to collect: the configuration has no [[mqtt]], [[snmp.targets]], [snmp_traps]"
         )
-    with _sole_collector(config.lakehouse.path):
-        await _Collectors(config).run(stop, reload)
-
-
-def collecting_pid(lakehouse: Path) -> int | None:
-    """The process that collects for a lakehouse now; None if there is none."""
-    try:
-        with _lock_path(lakehouse).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(_lock_path(lakehouse).read_text() or 0) or None
-    except FileNotFoundError:
-        pass
-    return None
-
-
-def _lock_path(lakehouse: Path) -> Path:
-    """The file that the collecting process holds locked; its process id stands in it."""
-    return lakehouse / "status" / "collectors.lock"
-
-
-@contextmanager
-def _sole_collector(lakehouse: Path) -> Iterator[None]:
-    """Holds the lock that says which process collects for a lakehouse."""
-    path = _lock_path(lakehouse)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ConfigurationError(f"lakehouse.path: cannot write {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise ConfigurationError(
-            f"lakehouse.path: another process collects for {lakehouse} ({path} is locked); stop it first"
-        ) from error
-    try:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(lock)
+    instance = Instance(config.lakehouse.path, name)
+    with instance.held():
+        await _Collectors(config, instance).run(stop, reload)
 
 
 async def _supervise(name: str, run: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
@@ -185,18 +144,17 @@ class _Wanted(NamedTuple):
     make: Callable[..., _Collector]
 
 
-def _wanted(config: Config) -> Iterator[_Wanted]:
+def _wanted(config: Config, folder: Path) -> Iterator[_Wanted]:
     messages = _Landed(mqtt.SOURCE, "mqtt", mqtt.RECORD)
     for broker in config.mqtt:
-        make = partial(mqtt.MqttCollector, folder=config.lakehouse.path / "status")
+        make = partial(mqtt.MqttCollector, folder=folder)
         yield _Wanted(_MQTT + broker.name, broker, (messages,), make)
     if config.snmp.targets:
         varbinds = _Landed(snmp.SOURCE, "snmp", snmp.RECORD)
         polls = _Landed(snmp_polls.SOURCE, "snmp", snmp_polls.RECORD)
         yield _Wanted(_SNMP, config.snmp, (varbinds, polls), snmp.SnmpCollector)
     if config.snmp_traps:
-        engine_path = config.lakehouse.path / "status" / "snmp_engine.json"
-        section = snmp_traps.TrapSection(config.snmp_traps, config.trap_users, engine_path)
+        section = snmp_traps.TrapSection(config.snmp_traps, config.trap_users, folder / "snmp_engine.json")
         datagrams = _Landed(snmp_traps.SOURCE, "traps", snmp_traps.RECORD)
         yield _Wanted(_TRAPS, section, (datagrams,), snmp_traps.TrapCollector)
 
@@ -220,8 +178,8 @@ class _Running:
 class _Collectors:
     """The collectors of one configuration, each apart from the others, and one landing stream a source."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, instance: Instance) -> None:
+        self._config, self._instance = config, instance
         self._started_at = datetime.now(UTC)
         self._is_status_failing = False
         self._status_lock = threading.Lock()
@@ -229,7 +187,7 @@ class _Collectors:
         self._serving: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
         self._never = asyncio.Event()
-        self._running = {wanted.name: _Running(wanted) for wanted in _wanted(config)}
+        self._running = {wanted.name: _Running(wanted) for wanted in _wanted(config, instance.folder)}
 
     def _make(self, wanted: _Wanted) -> _Collector:
         return wanted.make(wanted.section, *(self._landing(landed) for landed in wanted.landed))
@@ -298,7 +256,7 @@ class _Collectors:
         """Starts, changes and ends collectors until they are those of ``config``; the others do not notice."""
         if (config.lakehouse, config.landing) != (self._config.lakehouse, self._config.landing):
             logger.warning("a change of [lakehouse] or [landing] takes effect when the collectors are started again")
-        wanted = {each.name: each for each in _wanted(config)}
+        wanted = {each.name: each for each in _wanted(config, self._instance.folder)}
         for name in self._running.keys() - wanted.keys():
             await self._running[name].end()
             del self._running[name]
@@ -338,7 +296,7 @@ class _Collectors:
             await asyncio.sleep(min(_STATUS_MOST_SECONDS, max(_STATUS_SECONDS, 50 * (time.monotonic() - began))))
 
     def _write_status(self, status: dict[str, Any]) -> None:
-        path = status_path(self._config.lakehouse.path)
+        path = self._instance.status_path
         draft = path.with_suffix(".new")
         try:
             with self._status_lock:

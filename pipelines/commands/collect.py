@@ -1,5 +1,6 @@
 """``secchi collect``."""
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -9,9 +10,22 @@ if TYPE_CHECKING:
     from pipelines.config import Config
 
 
+def _checked(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]*", value):
+        raise click.BadParameter(f"must be of letters, digits, '_' and '-', got {value!r}")
+    return value
+
+
 @click.command()
+@click.option(
+    "--instance",
+    default="",
+    metavar="NAME",
+    callback=_checked,
+    help="Collect beside another process: as this client, its part of the shared subscriptions ($share/...).",
+)
 @click.pass_obj
-def command(settings: "Settings") -> int:
+def command(settings: "Settings", instance: str) -> int:
     """Run the collectors in the foreground.
 
     They run until Ctrl-C or SIGTERM; at SIGHUP they take the configuration anew. What they receive is durable in
@@ -25,4 +39,4 @@ def command(settings: "Settings") -> int:
         check_secrets(config)
         return config
 
-    return run_collectors(load)
+    return run_collectors(load, instance)

@@ -18,14 +18,15 @@ def command(settings: "Settings") -> None:
     It is validated first. Collectors and targets that did not change go on undisturbed; the same is done by SIGHUP to
     the process of `secchi collect`.
     """
-    from pipelines.collect.runner import collecting_pid
+    from pipelines.collect.instances import instances
     from pipelines.commands.check import check_secrets
     from resources.errors import SecchiError
 
     config = settings.load()
     check_secrets(config)
-    pid = collecting_pid(config.lakehouse.path)
-    if pid is None:
+    pids = [pid for instance in instances(config.lakehouse.path) if (pid := instance.pid())]
+    if not pids:
         raise SecchiError(f"no collectors run for {config.lakehouse.path.absolute()}; 'secchi collect' starts them")
-    os.kill(pid, signal.SIGHUP)
-    click.echo(f"The collectors (pid {pid}) take the configuration anew.")
+    for pid in pids:
+        os.kill(pid, signal.SIGHUP)
+        click.echo(f"The collectors (pid {pid}) take the configuration anew.")

@@ -39,11 +39,16 @@ def command(settings: "Settings") -> None:
 
 
 def _print_collectors(config: "Config") -> None:
-    from pipelines.collect.runner import status_path
+    from pipelines.collect.instances import instances
+
+    for instance in instances(config.lakehouse.path):
+        _print_instance(f"Collectors {instance.name}".rstrip(), _read(instance.status_path))
+
+
+def _print_instance(title: str, status: Mapping[str, Any]) -> None:
     from pipelines.printing import print_rows
 
-    status = _read(status_path(config.lakehouse.path))
-    click.echo(f"Collectors: {_liveness(status)}.")
+    click.echo(f"{title}: {_liveness(status)}.")
     is_running = bool(status) and _is_alive(int(status["pid"]))
     rows = [*_mqtt_rows(status.get("mqtt", {}), is_running), *_snmp_rows(status.get("snmp", {}), is_running)]
     rows += _trap_rows(status.get("snmp_traps", {}), is_running)

@@ -73,6 +73,11 @@ class MqttBroker(Model):
             raise ValueError("session_expiry needs protocol = '5'; in MQTT 3.1.1 the broker's own setting decides")
         return self
 
+    @property
+    def client(self) -> str:
+        """The client identifier that the broker knows its session by."""
+        return self.client_id or f"secchi-{self.name}"
+
     def reveal(self) -> Broker:
         """What a connection is made with.
 
@@ -90,7 +95,7 @@ class MqttBroker(Model):
             name=self.name,
             host=self.host,
             port=self.port,
-            client_id=self.client_id or f"secchi-{self.name}",
+            client_id=self.client,
             topics=tuple(dict.fromkeys(subscription(topic) for topic in self.topics)),
             qos=self.qos,
             protocol=self.protocol,

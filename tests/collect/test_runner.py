@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from pipelines.collect.instances import Instance
 from pipelines.collect.mqtt import SOURCE
-from pipelines.collect.runner import _supervise, collect, status_path
+from pipelines.collect.runner import _supervise, collect
 from pipelines.config import Config, LakehouseConfig, parse_config
 from pipelines.settings.mqtt import MqttBroker
 from resources.errors import ConfigurationError
@@ -50,7 +51,7 @@ def collectors(config: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def status_of(folder: Path) -> dict[str, Any]:
-    path = status_path(folder / "data")
+    path = Instance(folder / "data").status_path
     status: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return status
 
@@ -179,7 +180,7 @@ def test_each_source_has_a_landing_stream_of_its_own(tmp_path: Path) -> None:
         assert streams == ["mqtt_messages/mqtt", "snmp_polls/snmp", "snmp_varbinds/snmp"]
 
     asyncio.run(scenario())
-    status = json.loads(status_path(tmp_path).read_text())
+    status = json.loads(Instance(tmp_path).status_path.read_text())
     assert set(status["landing"]) == {"mqtt_messages", "snmp_polls", "snmp_varbinds"}
     assert len(status["snmp"]) == 1
 
