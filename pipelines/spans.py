@@ -101,7 +101,12 @@ def _sessions(series: Sequence[str], window: Window, times: pl.DataFrame, stored
     """
     gap, keys = window.gap, list(series)
     assert gap is not None
-    new = times.select(*keys, pl.col("at").alias(LOW), (pl.col("at") + gap).alias(HIGH), _new=pl.lit(True)).unique()
+    # Rows of one cell of the gap's length are less than a gap apart: they are of one run.
+    cell = pl.col("at").dt.truncate(f"{gap // _MICROSECOND}us")
+    new = times.group_by(*keys, cell.alias("_cell")).agg(
+        pl.col("at").min().alias(LOW), (pl.col("at").max() + gap).alias(HIGH), _new=pl.lit(True)
+    )
+    new = new.drop("_cell")
     known = stored.select(*keys, pl.col(START).alias(LOW), pl.col(END).alias(HIGH), _new=pl.lit(False))
     both = pl.concat([new, known]).sort(*keys, LOW, HIGH)
     reached = pl.col(HIGH).cum_max().shift(1).over(keys)
