@@ -8,13 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from assets.expressions import Expression, open_sandbox
+from assets.expressions import Expression, evaluate
 from assets.windowing import END, GROUP, SERIES, START, Grouped, Windowing, group_rows
 from resources.errors import ConfigurationError, TableFunctionError
 
@@ -90,11 +90,8 @@ def in_order(rows: pl.DataFrame, order: Sequence[str], series: int) -> pl.DataFr
 
 def chosen(rows: pl.DataFrame, where: Expression) -> pl.Series:
     """For each row whether it meets the condition; unknown is no."""
-    with open_sandbox() as connection:
-        used = rows.select(where.columns or rows.columns[:1])
-        connection.register("input", used.to_arrow(compat_level=pl.CompatLevel.newest()))
-        found = connection.sql(f"SELECT coalesce({where.sql}, false) AS chosen FROM input").to_arrow_table()
-    return pl.Series(found.column(0)).cast(pl.Boolean)
+    used = rows.select(where.columns or rows.columns[:1])
+    return evaluate(f"SELECT coalesce({where.sql}, false) AS chosen FROM input", used).to_series().cast(pl.Boolean)
 
 
 @dataclass(frozen=True)
@@ -127,18 +124,13 @@ class Aggregation(Windowed):
         """Many rows are computed in parts, side by side; a window is whole in one of them."""
         count = min(pl.thread_pool_size(), 1 + given.height // _ROWS_OF_A_PART)
         if count == 1:
-            return [self._ask(given)]
+            return [evaluate(self.query, given)]
         last: Any = given[GROUP].max()
         edges = [(last + 1) * i // count for i in range(count + 1)]
         group = pl.col(GROUP)
         parts = [given.filter((group >= edges[i]) & (group < edges[i + 1])) for i in range(count)]
         with ThreadPoolExecutor(count) as pool:
-            return list(pool.map(self._ask, parts))
-
-    def _ask(self, given: pl.DataFrame) -> pl.DataFrame:
-        with open_sandbox() as connection:
-            connection.register("input", given.to_arrow(compat_level=pl.CompatLevel.newest()))
-            return pl.DataFrame(connection.sql(self.query).to_arrow_table())
+            return list(pool.map(partial(evaluate, self.query), parts))
 
     @property
     def query(self) -> str:

@@ -12,7 +12,7 @@ from datetime import timedelta
 import polars as pl
 
 from assets.aggregation import Aggregate, chosen
-from assets.expressions import Expression, open_sandbox
+from assets.expressions import Expression, evaluate
 from assets.table import UTC_TIME
 
 PENDING, RAISED, CLEARED, IS_OPEN = "pending_at", "raised_at", "cleared_at", "is_open"
@@ -90,10 +90,8 @@ class Condition:
         return pl.concat([ordered.with_columns(pl.lit(False).alias(IS_ON)), silent])
 
     def _ask(self, rows: pl.DataFrame, sql: str) -> pl.Series:
-        with open_sandbox() as connection:
-            given = rows.select(pl.col(n) for n in rows.columns if n in self.reads)
-            connection.register("input", given.to_arrow(compat_level=pl.CompatLevel.newest()))
-            return pl.Series(connection.sql(f"SELECT {sql} AS found FROM input").to_arrow_table().column(0))
+        given = rows.select(pl.col(n) for n in rows.columns if n in self.reads)
+        return evaluate(f"SELECT {sql} AS found FROM input", given).to_series()
 
     def episodes(self, entries: pl.DataFrame) -> pl.DataFrame:
         """One row an episode, raised if it has ended late enough. Of entries of one time the first counts."""

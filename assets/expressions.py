@@ -13,9 +13,10 @@ from functools import cache
 from typing import Any
 
 import duckdb
+import polars as pl
 
 from assets.windowing import HELD, POSITION, SECONDS
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, TableFunctionError, reason_of
 from resources.geodesy import GREAT_CIRCLE, GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL
 from resources.strict_model import shortened, shown
 
@@ -75,6 +76,7 @@ _TAKES = {
     GREAT_CIRCLE: "latitude and longitude of two points",
 }
 _PREFIX = "__secchi_"
+_REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,23 @@ class Expression:
 def open_sandbox() -> duckdb.DuckDBPyConnection:
     """A connection that has no files, no network and one thread, so sums of floats are made in one order."""
     return _sandbox().cursor()
+
+
+def evaluate(query: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """What a query of checked expressions gives for ``input``, the rows.
+
+    Raises:
+        TableFunctionError: an expression fails on a value.
+    """
+    with open_sandbox() as connection:
+        connection.register("input", rows.to_arrow(compat_level=pl.CompatLevel.newest()))
+        try:
+            return pl.DataFrame(connection.sql(query).to_arrow_table())
+        except duckdb.Error as error:
+            way_out = "; try_cast is null where cast fails" if isinstance(error, duckdb.ConversionException) else ""
+            raise TableFunctionError(
+                f"an expression fails on a row: {shortened(reason_of(error), _REASON_CHARACTERS)}{way_out}"
+            ) from error
 
 
 @cache

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from assets.aggregation import Aggregate, Aggregation, chosen
 from assets.binding import Name
-from assets.expressions import Expression, nearest, open_sandbox
+from assets.expressions import Expression, evaluate, nearest
 from assets.side_input import VALID_FROM, VALID_TO, VERSION, Versions
 from assets.table import UTC_TIME, Table
 from resources.errors import ConfigurationError
@@ -105,10 +105,7 @@ class Selection:
         if self.where:
             rows = rows.filter(chosen(rows, self.where))
         columns = (f'CAST({a.expression.sql} AS {a.stored_as}) AS "{a.name}"' for a in self.select)
-        with open_sandbox() as connection:
-            connection.register("input", rows.to_arrow(compat_level=pl.CompatLevel.newest()))
-            computed = pl.DataFrame(connection.sql(f"SELECT {', '.join(columns)} FROM input").to_arrow_table())
-        return rows.select(self.kept).hstack(computed)
+        return rows.select(self.kept).hstack(evaluate(f"SELECT {', '.join(columns)} FROM input", rows))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 import polars as pl
 
 from assets.aggregation import Aggregate, chosen
-from assets.expressions import Expression, open_sandbox
+from assets.expressions import Expression, evaluate
 
 Match = Literal["latest", "next", "latest_both", "nearest", "all"]
 PAIRED_AT = "observed_at"
@@ -159,7 +159,5 @@ class Pairing:
             pl.min_horizontal(self.left.at, self.right.at).alias(PAIRED_AT)
         )
         columns = (f'CAST({a.expression.sql} AS {a.stored_as}) AS "{a.name}"' for a in self.select)
-        with open_sandbox() as connection:
-            connection.register("input", paired.to_arrow(compat_level=pl.CompatLevel.newest()))
-            computed = pl.DataFrame(connection.sql(f"SELECT {', '.join(columns)} FROM input").to_arrow_table())
+        computed = evaluate(f"SELECT {', '.join(columns)} FROM input", paired)
         return paired.select(*self.by, PAIRED_AT, self.left.at, self.right.at).hstack(computed)

@@ -6,7 +6,7 @@
     │   └── LandingFullError    landing reached its size cap or the disk is full; the collector stops acknowledging
     ├── SchemaMismatchError     a stored table differs from its declaration in a way that needs a decision
     ├── CommitConflictError     another committer moved the table; the plan is made again
-    └── TableFunctionError      a user's own function fails; its table backs off
+    └── TableFunctionError      a user's own function or expression fails; its table backs off
 
 A record that cannot be used is no exception: it is a row of ``quarantine.records`` with a reason.
 """
@@ -51,4 +51,4 @@ class CommitConflictError(SecchiError):
 
 
 class TableFunctionError(SecchiError):
-    """A function that a user wrote for a table fails; the table backs off, others go on."""
+    """A function or an expression that a user wrote for a table fails; the table backs off, others go on."""
