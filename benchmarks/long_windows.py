@@ -18,7 +18,7 @@ from pipelines.config import parse_config
 from pipelines.context import Context, open_context
 from pipelines.gold_plan import DEFINITION
 from pipelines.gold_step import run_gold
-from resources.lakehouse import Commit
+from resources.commit import Commit
 
 _DAY_US = 86_400_000_000
 _START_US = 20_015 * _DAY_US + 3_600_000_000

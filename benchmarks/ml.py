@@ -28,7 +28,7 @@ from pipelines.config import Config, LakehouseConfig
 from pipelines.context import Context, open_context
 from pipelines.gold_step import run_gold
 from pipelines.training import MODEL
-from resources.lakehouse import Commit
+from resources.commit import Commit
 from resources.model_store import Training
 
 SENSORS, PER_DEVICE = 1_000, 5

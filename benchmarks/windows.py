@@ -24,7 +24,7 @@ from pipelines.config import parse_config
 from pipelines.context import Context, open_context
 from pipelines.gold_step import run_gold
 from pipelines.silver_step import commit_watermarks
-from resources.lakehouse import Commit
+from resources.commit import Commit
 
 START_US = 1_729_310_400_000_000
 SILVER = "silver.sensor_readings"

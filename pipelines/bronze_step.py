@@ -14,7 +14,7 @@ from assets.ops.batches import batches
 from assets.table import Table
 from pipelines.context import Context, TableResult
 from pipelines.quarantine import commit_quarantine
-from resources.lakehouse import Commit, Marker
+from resources.commit import Commit, Marker
 from resources.landing import (
     Segment,
     read_segment,

@@ -10,7 +10,7 @@ from assets.ops.fields import fields
 from assets.table import Table
 from data_quality.unknown_fields import EXTRA, MOST_FIELDS, Field, new_columns, seen_fields
 from pipelines.context import Context
-from resources.lakehouse import Commit
+from resources.commit import Commit
 from resources.selection import Among
 
 

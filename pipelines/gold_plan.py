@@ -17,8 +17,8 @@ from pipelines.context import Context
 from pipelines.reference_refresh import changed_since, is_versioned, marker_of, version_in
 from pipelines.silver_step import sender_of
 from pipelines.spans import READ_HIGH, READ_LOW, combined, no_spans, touched, with_reach
+from resources.commit import Commit, Marker
 from resources.file_index import bounds
-from resources.lakehouse import Commit, Marker
 from resources.selection import FAR_FUTURE, FAR_PAST, Among, Ranges, Where, changes, coalesce
 
 BATCH_ROWS = 1_000_000

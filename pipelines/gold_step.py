@@ -17,7 +17,8 @@ from pipelines.quarantine import commit_quarantine, computed_reject_rows, reason
 from pipelines.reference_step import side_inputs
 from pipelines.replacing import replace_rows
 from pipelines.spans import HIGH, LOW, within
-from resources.lakehouse import FILE, Commit, stands_at
+from resources.commit import Commit, stands_at
+from resources.lakehouse import FILE
 from resources.selection import BATCH_ID, Ranges, coalesce
 
 _FINALITY = ["is_final", "revision", "corrected_at"]

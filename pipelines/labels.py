@@ -10,8 +10,8 @@ from assets.reference.labels import labels
 from ml.evaluation import met
 from ml.quantities import GROUP
 from pipelines.context import Context
+from resources.commit import Commit
 from resources.errors import CommitConflictError
-from resources.lakehouse import Commit
 
 KINDS = ("confirmed", "false_alarm", "maintenance")
 _PRODUCER = "secchi label"

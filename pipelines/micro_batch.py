@@ -20,8 +20,8 @@ from pipelines.gold_step import run_gold
 from pipelines.reference_refresh import is_due, is_versioned, version_in
 from pipelines.reference_step import run_reference
 from pipelines.silver_rebuild import is_rebuilding, run_silver_and_rebuild
+from resources.commit import Commit, Head
 from resources.errors import CommitConflictError, SchemaMismatchError, SecchiError
-from resources.lakehouse import Commit, Head
 from resources.landing import has_sealed_segments
 
 log = logging.getLogger(__name__)

@@ -114,7 +114,7 @@ def check_table(context: "Context", table: Table) -> tuple[int, "SuiteResult"] |
 def _record(context: "Context", table: Table, rows: int, outcome: "SuiteResult", now: datetime) -> None:
     """Appends what a suite found to quality.results."""
     from assets.quality.results import results
-    from resources.lakehouse import Commit
+    from resources.commit import Commit
 
     def text(value: Any) -> str | None:
         return json.dumps(value) if value else None

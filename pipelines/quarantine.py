@@ -8,7 +8,7 @@ import polars as pl
 from assets.quarantine.records import records
 from assets.table import Table
 from pipelines.context import Context
-from resources.lakehouse import Commit, Marker
+from resources.commit import Commit, Marker
 from resources.selection import Among
 
 _POSITION = ["stream", "sequence", "row"]

@@ -16,8 +16,8 @@ from assets.table import Table
 from data_quality.contract import apply_contract
 from pipelines.context import Context, TableResult
 from pipelines.settings.reference import ReferenceConfig
+from resources.commit import Commit, Marker
 from resources.errors import ConfigurationError, SourceUnavailableError
-from resources.lakehouse import Commit, Marker
 from resources.reference_files import read_reference_file, version_of
 
 log = logging.getLogger(__name__)

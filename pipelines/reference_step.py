@@ -9,8 +9,8 @@ import polars as pl
 from assets.table import Table
 from pipelines.context import Context, TableResult
 from pipelines.reference_refresh import is_versioned, read_versions, run_refresh
+from resources.commit import Commit
 from resources.errors import SourceUnavailableError
-from resources.lakehouse import Commit
 
 _CONTENT, _LOADS = "content", "loads"
 _LOADED_AT, _MODULE = "loaded_at", "mib_module"

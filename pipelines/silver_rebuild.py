@@ -21,8 +21,9 @@ from pipelines.context import Context, TableResult
 from pipelines.evolution import see_fields
 from pipelines.replacing import replace_rows
 from pipelines.silver_step import BATCH_ROWS, decode, judge, run_silver
+from resources.commit import Commit, Marker
 from resources.file_index import bounds
-from resources.lakehouse import FILE, Commit, Marker
+from resources.lakehouse import FILE
 from resources.selection import Ranges, changes
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from pipelines.deduplication import Deduplicated, deduplicate
 from pipelines.evolution import see_fields
 from pipelines.quarantine import commit_quarantine, reasons, reject_rows, restore_rows
 from pipelines.reference_step import side_inputs
-from resources.lakehouse import Commit, Marker, stands_at
+from resources.commit import Commit, Marker, stands_at
 from resources.selection import Among, Ranges, changes, coalesce
 
 BATCH_ROWS = 600_000

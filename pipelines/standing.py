@@ -18,8 +18,8 @@ from pipelines.gold_plan import due_windows
 from pipelines.micro_batch import streaming_tables
 from pipelines.printing import counted
 from pipelines.reference_refresh import problem_in
+from resources.commit import Head
 from resources.duckdb import stored_tables
-from resources.lakehouse import Head
 from resources.landing import sealed_segments
 from resources.selection import Ranges
 from resources.stored_table import StoredTable

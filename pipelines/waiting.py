@@ -10,8 +10,8 @@ import polars as pl
 from assets.ops.requests import requests
 from assets.quarantine.records import records
 from pipelines.context import Context
+from resources.commit import Commit
 from resources.errors import CommitConflictError
-from resources.lakehouse import Commit
 from resources.selection import Among
 
 TRAINING = "training"

@@ -1,19 +1,13 @@
-"""Storage: Iceberg tables behind one catalog, read as polars frames, written by one fenced commit.
-
-A table's progress lives in the table: the property ``secchi.batch_id`` (number of its last commit) and one
-``secchi.marker.<producer>`` a producer (JSON, input → position). ``commit_once`` moves data, batch_id and marker in one
-transaction, and only from the place where the plan found them.
-"""
+"""Storage: Iceberg tables behind one catalog, read as polars frames, written by one fenced commit."""
 
 import fcntl
-import json
 import os
 import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal
@@ -21,39 +15,28 @@ from typing import Any, Literal
 import polars as pl
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
-from pyiceberg.io.pyarrow import _ConvertToIcebergWithoutIDs, schema_to_pyarrow, visit_pyarrow
 from pyiceberg.manifest import DataFile
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.table import Table
-from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform, Transform
 from sqlalchemy.exc import SQLAlchemyError
 
+from resources.commit import Commit, Head, head_of, stage, transact
 from resources.durable_io import local_path, unreadable_file
 from resources.errors import (
     CommitConflictError,
     ConfigurationError,
-    SchemaMismatchError,
     SourceUnavailableError,
     reason_of,
 )
 from resources.file_index import FileIndex, bounds
-from resources.iceberg import ReplaceFiles, StagedTransaction, any_metadata_location, metadata_location, write_data_file
+from resources.iceberg import StagedTransaction, any_metadata_location, metadata_location, write_data_file
 from resources.recent_frames import RecentFrames
 from resources.row_order import sort_rows
 from resources.selection import BATCH_ID, Where, changes
 from resources.stored_table import Partition, StoredTable
+from resources.table_schema import ADDED, added_columns, evolve, iceberg_schema, partition_spec
 
-Marker = dict[str, Any]
 FILE = "_file"
 """Pseudo column of ``read_files``: the location of the data file that a row stands in."""
-_BATCH_PROPERTY = "secchi.batch_id"
-_MARKER_PROPERTY = "secchi.marker."
-_TRANSFORMS: dict[str, Transform[Any, Any]] = {
-    "identity": IdentityTransform(),
-    "hour": HourTransform(),
-    "day": DayTransform(),
-}
 _TABLE_PROPERTIES = {
     # pyiceberg would append again after a lost race; commit_once decides that itself.
     "commit.retry.num-retries": "0",
@@ -62,37 +45,7 @@ _TABLE_PROPERTIES = {
     "write.metadata.previous-versions-max": "10",
 }
 _COMMIT_ATTEMPTS = 8
-_ADDED = "added: "
-"""Starts the description of a column that no declaration has; a process that does not know it leaves it alone."""
 _RECENT_BYTES = 256 * 2**20
-
-
-def stands_at(frm: Marker, to: Marker) -> bool:
-    """Whether a marker is where a plan goes; an input that was never read stands at 0."""
-    return all(frm.get(name, 0) == position for name, position in to.items())
-
-
-@dataclass(frozen=True)
-class Head:
-    """Where a table stands."""
-
-    batch_id: int = 0
-    markers: Mapping[str, Marker] = field(default_factory=dict)
-    snapshot_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One fenced change: from where the plan found the producer's marker to where it goes."""
-
-    table: StoredTable
-    producer: str
-    frm: Marker
-    to: Marker
-    batch_id: int
-    add: Sequence[DataFile] = ()
-    delete: Sequence[DataFile] = ()
-    summary: Mapping[str, str] = field(default_factory=dict)
 
 
 class Lakehouse:
@@ -202,7 +155,7 @@ class Lakehouse:
         raise SourceUnavailableError(f"{stored.identifier}: {_COMMIT_ATTEMPTS} changes of its schema met a commit")
 
     def _create_or_evolve(self, stored: StoredTable) -> Table:
-        schema = _iceberg_schema(stored)
+        schema = iceberg_schema(stored)
         try:
             found = self.catalog.load_table(stored.identifier)
         except NoSuchTableError:
@@ -211,10 +164,10 @@ class Lakehouse:
             return self.catalog.create_table_if_not_exists(
                 stored.identifier,
                 schema,
-                partition_spec=_partition_spec(stored, schema),
+                partition_spec=partition_spec(stored, schema),
                 properties={**_TABLE_PROPERTIES, **metrics},
             )
-        return _evolve(found, stored, schema)
+        return evolve(found, stored, schema)
 
     def added_columns(self, stored: StoredTable) -> dict[str, tuple[pl.DataType, str]]:
         """The columns that ``add_columns`` has added: type and description; creates nothing."""
@@ -222,9 +175,7 @@ class Lakehouse:
             schema = self.catalog.load_table(stored.identifier).schema()
         except NoSuchTableError:
             return {}
-        added = {f.name: f.doc.removeprefix(_ADDED) for f in schema.fields if f.doc and f.doc.startswith(_ADDED)}
-        types = pl.DataFrame(schema_to_pyarrow(schema, include_field_ids=False).empty_table()).schema
-        return {name: (types[name], about) for name, about in added.items()}
+        return added_columns(schema)
 
     def add_columns(self, stored: StoredTable, columns: Mapping[str, tuple[Any, str]]) -> None:
         """Adds columns to a stored table that its declaration does not have; rows that are there have null in them.
@@ -232,7 +183,7 @@ class Lakehouse:
         Raises:
             SourceUnavailableError: storage or catalog did not answer.
         """
-        wanted = _iceberg_schema(replace(stored, schema={name: dtype for name, (dtype, _) in columns.items()}))
+        wanted = iceberg_schema(replace(stored, schema={name: dtype for name, (dtype, _) in columns.items()}))
         for attempt in range(_COMMIT_ATTEMPTS):
             table = self.table(stored, refresh=True)
             have = {field.name for field in table.schema().fields}
@@ -240,7 +191,7 @@ class Lakehouse:
                 with _told(stored), table.update_schema() as update:
                     for field in wanted.fields:
                         if field.name not in have:
-                            update.add_column(field.name, field.field_type, _ADDED + columns[field.name][1])
+                            update.add_column(field.name, field.field_type, ADDED + columns[field.name][1])
             except CommitFailedException:  # a new column met a commit of rows
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
                 continue
@@ -250,7 +201,7 @@ class Lakehouse:
 
     def head(self, stored: StoredTable) -> Head:
         """Reads the table's batch_id, markers and snapshot from the catalog."""
-        return _head(self.table(stored, refresh=True))
+        return head_of(self.table(stored, refresh=True))
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -342,13 +293,13 @@ class Lakehouse:
         """
         for attempt in range(_COMMIT_ATTEMPTS):
             table = self.table(commit.table, refresh=True)
-            head = _head(table)
+            head = head_of(table)
             if head.markers.get(commit.producer, {}) == commit.to and commit.to != commit.frm:
                 return "already"
             if head.markers.get(commit.producer, {}) != commit.frm or head.batch_id != commit.batch_id - 1:
                 raise CommitConflictError(f"{commit.table.identifier}: {commit.producer} is no longer at {commit.frm}")
             try:
-                _transact(table, commit)
+                transact(table, commit)
                 return "committed"
             except ValidationException as error:
                 raise CommitConflictError(
@@ -365,7 +316,7 @@ class Lakehouse:
         raise SourceUnavailableError(f"{commit.table.identifier}: {_COMMIT_ATTEMPTS} commits met another writer")
 
     def _has_committed(self, commit: Commit) -> bool:
-        head = _head(self.table(commit.table, refresh=True))
+        head = head_of(self.table(commit.table, refresh=True))
         return head.batch_id == commit.batch_id and head.markers.get(commit.producer, {}) == commit.to
 
     def rewrite(self, stored: StoredTable, delete: Sequence[DataFile], add: Sequence[DataFile]) -> bool:
@@ -377,7 +328,7 @@ class Lakehouse:
         table = self.table(stored)
         try:
             with _told(stored), StagedTransaction(table) as transaction:
-                _stage(transaction, table, add, delete, {"secchi.producer": "maintenance"})
+                stage(transaction, table, add, delete, {"secchi.producer": "maintenance"})
         except (CommitFailedException, ValidationException):
             return False
         return True
@@ -398,51 +349,6 @@ def _told(stored: StoredTable) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OSError) as error:
         raise SourceUnavailableError(f"{stored.identifier}: commit failed: {reason_of(error)}") from error
-
-
-def _head(table: Table) -> Head:
-    properties = table.properties
-    markers = {
-        name.removeprefix(_MARKER_PROPERTY): json.loads(value)
-        for name, value in properties.items()
-        if name.startswith(_MARKER_PROPERTY)
-    }
-    snapshot = table.current_snapshot()
-    return Head(int(properties.get(_BATCH_PROPERTY, "0")), markers, snapshot.snapshot_id if snapshot else None)
-
-
-def _transact(table: Table, commit: Commit) -> None:
-    summary = {
-        "secchi.batch_id": str(commit.batch_id),
-        "secchi.producer": commit.producer,
-        "secchi.from": json.dumps(commit.frm, sort_keys=True),
-        "secchi.to": json.dumps(commit.to, sort_keys=True),
-        **commit.summary,
-    }
-    with StagedTransaction(table) as transaction:
-        _stage(transaction, table, commit.add, commit.delete, summary)
-        transaction.set_properties(
-            {
-                _BATCH_PROPERTY: str(commit.batch_id),
-                f"{_MARKER_PROPERTY}{commit.producer}": json.dumps(commit.to, sort_keys=True),
-            }
-        )
-
-
-def _stage(
-    transaction: Any, table: Table, add: Sequence[DataFile], delete: Sequence[DataFile], summary: dict[str, str]
-) -> None:
-    """Adds one snapshot to the transaction; an empty one too, since its ref assertion is what fences the marker."""
-    producer = (
-        ReplaceFiles(transaction, table, summary)
-        if delete
-        else transaction.update_snapshot(snapshot_properties=summary).merge_append()
-    )
-    with producer:
-        for file in add:
-            producer.append_data_file(file)
-        for file in delete:
-            producer.delete_data_file(file)
 
 
 def _absent(frame: pl.DataFrame, needed: Mapping[str, pl.DataType]) -> list[pl.Expr]:
@@ -474,57 +380,3 @@ def _scan(locations: list[str], schema: Mapping[str, pl.DataType]) -> pl.LazyFra
         include_file_paths=FILE,
     )
     return frame.with_columns(pl.col(FILE).replace(local)) if local else frame
-
-
-def _iceberg_schema(stored: StoredTable) -> Schema:
-    arrow = pl.DataFrame(schema=stored.schema).to_arrow().schema
-    schema = visit_pyarrow(arrow, _ConvertToIcebergWithoutIDs())
-    return assign_fresh_schema_ids(schema)
-
-
-def _partition_spec(stored: StoredTable, schema: Schema) -> PartitionSpec:
-    fields = [
-        PartitionField(
-            source_id=schema.find_field(p.column).field_id,
-            field_id=1000 + i,
-            transform=_TRANSFORMS[p.transform],
-            name=p.column if p.transform == "identity" else f"{p.column}_{p.transform}",
-        )
-        for i, p in enumerate(stored.partitions)
-    ]
-    return PartitionSpec(*fields)
-
-
-def _evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
-    """Adds columns that the declaration has and the store has not.
-
-    Raises:
-        SchemaMismatchError: a column is gone or has another type, or rows that are stored lack a required one.
-    """
-    have = {f.name: f.field_type for f in found.schema().fields}
-    want = {f.name: f.field_type for f in declared.fields}
-    changed = [n for n in have if n in want and str(have[n]) != str(want[n])]
-    gone = [f.name for f in found.schema().fields if f.name not in want and not (f.doc or "").startswith(_ADDED)]
-    if changed or gone:
-        name = (changed or gone)[0]
-        now = f"declared as {want[name]}" if changed else "no longer declared"
-        raise SchemaMismatchError(
-            f"{stored.identifier}: stored column {name!r} is {have[name]}, {now}; "
-            "declare it as it is stored, or give the new column a new name"
-        )
-    new = [n for n in want if n not in have]
-    if (missing := [n for n in new if n in stored.required]) and _has_rows(found):
-        raise SchemaMismatchError(
-            f"{stored.identifier}: the stored rows have no column {missing[0]!r}, which is declared as required; "
-            "declare it without required, so that it is null in them, or name another lakehouse.path"
-        )
-    if new:
-        with found.update_schema() as update:
-            for name in new:
-                update.add_column(name, want[name])
-    return found
-
-
-def _has_rows(table: Table) -> bool:
-    snapshot = table.current_snapshot()
-    return bool(snapshot and snapshot.summary and int(snapshot.summary.get("total-records") or 0))

@@ -24,7 +24,6 @@ OURS = frozenset({*PRODUCT, "tests", "benchmarks"})
 TABLES = load_tables()
 MOST_LINES = 400
 LONGER = {
-    "resources/lakehouse.py": "one class: reading and the fenced commit share its tables, plans and recent frames",
     "tests/pipelines/test_cli.py": "one section a command, one fixture for all",
 }
 GIVEN = {

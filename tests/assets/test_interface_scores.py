@@ -18,8 +18,8 @@ from pipelines.config import parse_config
 from pipelines.context import Context, open_context
 from pipelines.gold_step import run_gold
 from pipelines.training import is_ready, train_if_needed
+from resources.commit import Commit
 from resources.errors import ConfigurationError
-from resources.lakehouse import Commit
 
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 MINUTES, STEP = 400, 390

@@ -12,7 +12,7 @@ from typing import Any
 from pipelines.config import Config, LakehouseConfig
 from pipelines.context import open_context
 from pipelines.micro_batch import MicroBatches
-from resources.lakehouse import Commit
+from resources.commit import Commit
 from tests.faults.points import around, die, patch
 from tests.pipelines.plant import START
 

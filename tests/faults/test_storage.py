@@ -16,7 +16,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.exc import OperationalError
 
 from pipelines.micro_batch import MicroBatches
-from resources.lakehouse import Commit, Lakehouse
+from resources.commit import Commit
+from resources.lakehouse import Lakehouse
 from tests.faults.test_kill import BATCHES, KEYS, carry, filled, state
 from tests.pipelines.plant import Plant, Reading
 

@@ -18,7 +18,8 @@ from pipelines.config import parse_config
 from pipelines.context import Context, open_context
 from pipelines.gold_step import run_gold
 from pipelines.silver_step import commit_watermarks
-from resources.lakehouse import Commit, Lakehouse
+from resources.commit import Commit
+from resources.lakehouse import Lakehouse
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.lakehouse import Commit
+from resources.commit import Commit
 from tests.assets.counters import Sample, of_two
 from tests.assets.test_counter_rates import any_samples
 from tests.pipelines.event_time import Silver, carry_through

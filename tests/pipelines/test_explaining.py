@@ -13,8 +13,8 @@ from ml.identity import same_window
 from pipelines.cli import main
 from pipelines.explaining import BEFORE, Explained, explain, means, write_plot
 from pipelines.training import MODEL, train
+from resources.commit import Commit
 from resources.errors import SecchiError
-from resources.lakehouse import Commit
 from resources.model_store import ModelRefusedError
 from tests.pipelines.plant import START, Plant, Reading
 from tests.pipelines.test_training import GOLD, MINUTES, SCORES, plant_with_windows

@@ -15,7 +15,8 @@ from data_quality.measures import Measure
 from pipelines.context import utc_now
 from pipelines.measures import measures_of
 from pipelines.recent_rows import recent_rows
-from resources.lakehouse import FILE, Commit
+from resources.commit import Commit
+from resources.lakehouse import FILE
 from tests.pipelines.event_time import Silver
 from tests.pipelines.plant import START, Plant, Reading
 from tests.pipelines.test_counter_rates import INTERFACES, RATES, append

@@ -17,7 +17,7 @@ from pipelines.context import Context
 from pipelines.mib_loading import load_mibs
 from pipelines.micro_batch import MicroBatches, is_behind
 from pipelines.waiting import request_rebuild
-from resources.lakehouse import Commit
+from resources.commit import Commit
 from resources.landing import LandingLimits, LandingStream
 from tests.pipelines.plant import START, Plant
 

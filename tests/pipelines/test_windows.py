@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from assets.table import Table
-from resources.lakehouse import Commit
+from resources.commit import Commit
 from tests.pipelines.event_time import (
     START,
     Row,

@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 from pyiceberg.manifest import DataFile
 
-from resources.lakehouse import Commit, Lakehouse
+from resources.commit import Commit
+from resources.lakehouse import Lakehouse
 from resources.stored_table import Partition, StoredTable
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

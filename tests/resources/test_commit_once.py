@@ -10,8 +10,9 @@ from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy.exc import OperationalError
 
 from resources import lakehouse
+from resources.commit import Commit, transact
 from resources.errors import CommitConflictError, SourceUnavailableError
-from resources.lakehouse import Commit, Lakehouse
+from resources.lakehouse import Lakehouse
 from tests.resources.lake import FLAT, PRODUCER, append, numbers, rows, stored_rows
 
 
@@ -108,15 +109,15 @@ def test_many_committers_make_one_commit(tmp_path: Path) -> None:
 def test_lost_race_is_tried_again_from_the_marker(lake: Lakehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another producer's commit wins the swap: the first loses its number, and nothing is written twice."""
     at_five(lake)
-    rival, transact = Lakehouse(lake.path), lakehouse._transact
+    rival = Lakehouse(lake.path)
 
     def late(table: Any, commit: Commit) -> None:
-        monkeypatch.setattr(lakehouse, "_transact", transact)
+        monkeypatch.setattr(lakehouse, "transact", transact)
         append(rival, FLAT, rows([100]))
         transact(table, commit)
 
     commit = planned(lake, {"input": 5}, {"input": 6}, 2, 6)
-    monkeypatch.setattr(lakehouse, "_transact", late)
+    monkeypatch.setattr(lakehouse, "transact", late)
     with pytest.raises(CommitConflictError):
         lake.commit_once(commit)
     assert numbers(stored_rows(lake.path, FLAT)) == [1, 2, 100]
@@ -128,7 +129,6 @@ def test_unknown_outcome_is_told_by_the_marker(
 ) -> None:
     """The catalog's answer is lost, with the swap made or not; the files of the attempt stay in either case."""
     at_five(lake)
-    transact = lakehouse._transact
 
     def lose(table: Any, commit: Commit) -> None:
         if has_committed:
@@ -136,13 +136,13 @@ def test_unknown_outcome_is_told_by_the_marker(
         raise OperationalError("update", {}, Exception("disk I/O error"))
 
     commit = planned(lake, {"input": 5}, {"input": 6}, 2, 6)
-    monkeypatch.setattr(lakehouse, "_transact", lose)
+    monkeypatch.setattr(lakehouse, "transact", lose)
     if has_committed:
         assert lake.commit_once(commit) == "committed"
     else:
         with pytest.raises(SourceUnavailableError, match=r"silver\.flat: commit failed: .*disk I/O error"):
             lake.commit_once(commit)
-    monkeypatch.setattr(lakehouse, "_transact", transact)
+    monkeypatch.setattr(lakehouse, "transact", transact)
     assert lake.commit_once(commit) == ("already" if has_committed else "committed")
     assert numbers(stored_rows(lake.path, FLAT)) == [1, 2, 6]
 
@@ -153,7 +153,7 @@ def test_commit_gives_up_where_every_swap_is_lost(lake: Lakehouse, monkeypatch: 
     def lose(*_: Any) -> None:
         raise CommitFailedException("the metadata was swapped")
 
-    monkeypatch.setattr(lakehouse, "_transact", lose)
+    monkeypatch.setattr(lakehouse, "transact", lose)
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(SourceUnavailableError, match=r"silver\.flat: 8 commits met another writer"):
         lake.commit_once(planned(lake, {"input": 5}, {"input": 6}, 2, 6))

@@ -10,8 +10,9 @@ import duckdb
 import polars as pl
 import pytest
 
+from resources.commit import Commit
 from resources.duckdb import Views, _SharedReader, connect, stored_tables
-from resources.lakehouse import Commit, Lakehouse
+from resources.lakehouse import Lakehouse
 from resources.stored_table import StoredTable
 from resources.wiring import LakehouseDuckDB
 

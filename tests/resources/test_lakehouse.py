@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resources.commit import Commit
 from resources.errors import CommitConflictError, ConfigurationError, SchemaMismatchError
-from resources.lakehouse import Commit, Lakehouse
+from resources.lakehouse import Lakehouse
 from resources.selection import Among, Ranges, Where, changes
 from resources.stored_table import StoredTable
 from tests.resources.lake import FLAT, PRODUCER, READINGS, SCHEMA, START, append, numbers, rows, stored_rows
