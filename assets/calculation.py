@@ -21,6 +21,7 @@ from assets.enriching import enrichment
 from assets.expressions import Expression, nearest, open_sandbox
 from assets.joining import join, sources_of
 from assets.lookups import Bound, Enriched, LookupDefinition, bind
+from assets.settling import has_senders, is_tumbling, settled_behind
 from assets.table import MINUTE, UTC_TIME, Column, Table, column, declare
 from assets.windowing import END, HELD, SECONDS, START, Windowing
 from resources.durations import Duration, spelled
@@ -78,20 +79,14 @@ def _described(wanted: _Definition) -> str:
     return f"One row a series ({', '.join(wanted.by)}) and {wanted.window}.\n\nSource: rows {rows}."
 
 
-def _has_tumbling_windows(table: Table) -> bool:
-    """Whether its rows are partial results of which longer windows can be made."""
-    window = table.window
-    return window is not None and window.has_finality and window.slide is None and window.gap is None
-
-
 def _check_fit(wanted: _Definition, upstream: Table, place: str) -> None:
-    """Windows that are made of others hold each of them whole."""
-    if upstream.window is None:
-        return
-    if wanted.function or wanted.window.kind == "session":
+    """Windows that are made of tumbling ones hold each of them whole."""
+    if upstream.time == START and (wanted.function or wanted.window.kind == "session"):
         raise ConfigurationError(
             f"{place}: from {upstream.identifier}, which has windows, only tumbling or sliding ones can be aggregated"
         )
+    if upstream.window is None or not is_tumbling(upstream):
+        return
     size = upstream.window.size
     for name, span in (("size", wanted.window.length), ("slide", wanted.window.slide_or_size)):
         if span % size:
@@ -101,10 +96,16 @@ def _check_fit(wanted: _Definition, upstream: Table, place: str) -> None:
             )
 
 
+def _is_usable(table: Table) -> bool:
+    """Whether it has rows of senders, each with a time of its own; windows that overlap would count them twice."""
+    is_moving = table.window is not None and (table.window.slide is not None or table.window.has_episodes)
+    return table.layer in ("silver", "gold") and has_senders(table) and not is_moving
+
+
 def _upstream(wanted: _Definition, tables: Mapping[str, Table], place: str) -> Table:
-    usable = {n: t for n, t in sorted(tables.items()) if t.time and (t.sender or _has_tumbling_windows(t))}
+    usable = {n: t for n, t in sorted(tables.items()) if t.time and _is_usable(t)}
     if wanted.source not in usable:
-        what = "has no senders whose time decides when a window is final" if wanted.source in tables else "is no table"
+        what = "has no rows that windows can be made of" if wanted.source in tables else "is no table"
         raise ConfigurationError(
             f"{place}: from: {shown(wanted.source)} {what}; {nearest(wanted.source, list(usable))}"
         )
@@ -243,7 +244,9 @@ def calculation(definition: Mapping[str, Any], tables: Mapping[str, Table], sour
     function: Windowed | Enriched = windowed
     if bound.tables and isinstance(windowed, Aggregation):
         function = bound.enriched(windowed, str(upstream.time))
-    window, settled = wanted.window, upstream.window.lateness if upstream.window else timedelta(0)
+    window, settled = wanted.window, settled_behind(upstream)
+    if upstream.window is not None and is_tumbling(upstream):  # the last one ends with the window, not behind it
+        settled -= upstream.window.size
     lateness = max(wanted.lateness, settled)
     return declare(
         layer="gold",

@@ -3,18 +3,23 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from types import ModuleType
 from typing import Any
 
 import assets
 from assets.calculation import built_in, built_in_names, calculation
 from assets.declarations import Declarations
+from assets.joining import sources_of
 from assets.scoring import with_groups
 from assets.side_input import reference
 from assets.table import Table
 from assets.threshold import threshold, threshold_events
+from ml.groups import Group
 from resources.errors import ConfigurationError
+from resources.strict_model import shortened
+
+_Wanted = Mapping[str, Any] | Group
 
 
 def _modules() -> Iterator[ModuleType]:
@@ -81,6 +86,35 @@ def _add_references(tables: dict[str, Table], declared: Sequence[Declarations]) 
             tables[made.identifier] = made
 
 
+def _by_need(declared: Sequence[Declarations]) -> list[tuple[Declarations, _Wanted]]:
+    """Calculations and groups with the file of each, behind those whose tables they read; else as they stand.
+
+    Raises:
+        ConfigurationError: some read each other in a circle.
+    """
+    wanted: list[tuple[Declarations, _Wanted]] = []
+    for each in declared:
+        wanted += [(each, definition) for definition in each.calculations]
+        wanted += [(each, group) for group in each.groups]
+    graph: dict[str, set[str]] = {_made_by(definition): set() for _, definition in wanted}
+    for _, definition in wanted:
+        named = [definition.source] if isinstance(definition, Group) else sources_of(definition)
+        graph[_made_by(definition)] |= graph.keys() & set(named)
+    try:
+        place = {name: number for number, name in enumerate(TopologicalSorter(graph).static_order())}
+    except CycleError as error:
+        circle = shortened(" from ".join(reversed(error.args[1])), 300)
+        file = next(each.source for each, definition in wanted if _made_by(definition) in error.args[1])
+        raise ConfigurationError(
+            f"{file}: calculations go in a circle: {circle}; one must read another table"
+        ) from error
+    return sorted(wanted, key=lambda pair: place[_made_by(pair[1])])
+
+
+def _made_by(definition: _Wanted) -> str:
+    return f"gold.{definition.name}_scores" if isinstance(definition, Group) else f"gold.{definition.get('name')}"
+
+
 def load_tables(
     calculations: Sequence[Mapping[str, Any]] = (),
     source: str = "secchi.toml",
@@ -101,11 +135,11 @@ def load_tables(
     tables = declared_tables(list(_modules()), shipped)
     every = (Declarations(source, tuple(calculations)), *declared)
     _add_references(tables, every)
-    for each in every:
-        for definition in each.calculations:
-            _enter(tables, calculation(definition, tables, each.source), f"{each.source}: calculation")
-    for each in every:
-        tables = with_groups(tables, each.groups, each.source)
+    for each, wanted in _by_need(every):
+        if isinstance(wanted, Group):
+            tables = with_groups(tables, [wanted], each.source)
+        else:
+            _enter(tables, calculation(wanted, tables, each.source), f"{each.source}: calculation")
     watched, thresholds = dict(tables), []
     for each in every:
         for definition in each.thresholds:

@@ -78,10 +78,15 @@ def sources_of(definition: Mapping[str, Any]) -> list[str]:
     return [str(side.get("from")) for side in sides if isinstance(side, dict)]
 
 
+def _is_usable(table: Table) -> bool:
+    has_episodes = table.window is not None and table.window.has_episodes
+    return table.layer in ("silver", "gold") and bool(table.time and table.series) and not has_episodes
+
+
 def _input(wanted: _Side, tables: Mapping[str, Table], place: str) -> Table:
-    usable = {n: t for n, t in sorted(tables.items()) if t.layer == "silver" and t.time and t.series}
+    usable = {n: t for n, t in sorted(tables.items()) if _is_usable(t)}
     if wanted.source not in usable:
-        what = "is not a silver table" if wanted.source in tables else "is no table"
+        what = "is not a silver or gold table of rows with a time" if wanted.source in tables else "is no table"
         raise ConfigurationError(f"{place}.from: {shown(wanted.source)} {what}; {nearest(wanted.source, list(usable))}")
     return usable[wanted.source]
 

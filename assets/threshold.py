@@ -14,6 +14,7 @@ from assets.aggregation import Aggregate
 from assets.binding import UNSTABLE, Binder, Name, total_order
 from assets.episodes import CLEARED, IS_OPEN, PENDING, RAISED, Condition
 from assets.expressions import Expression, nearest, open_sandbox
+from assets.settling import has_senders, settled_behind
 from assets.table import UTC_TIME, Column, Table, Window, column, declare
 from assets.windowing import END
 from resources.durations import Duration, PositiveDuration, spelled
@@ -64,14 +65,9 @@ class _Threshold(StrictModel):
         return self
 
 
-def _has_senders(table: Table) -> bool:
-    root = table.watermarked
-    return root.layer == "silver" and bool(root.sender)
-
-
 def _upstream(wanted: _Threshold, tables: Mapping[str, Table], place: str) -> tuple[Table, Table]:
     """The table that is watched, and the silver table whose senders' time it follows."""
-    usable = {n: t for n, t in sorted(tables.items()) if t.layer in ("silver", "gold") and t.time and _has_senders(t)}
+    usable = {n: t for n, t in sorted(tables.items()) if t.layer in ("silver", "gold") and t.time and has_senders(t)}
     if wanted.source not in usable:
         what = "is no table of silver or gold" if wanted.source in tables else "is no table"
         raise ConfigurationError(
@@ -133,17 +129,6 @@ def _cause(upstream: Table, by: tuple[str, ...], read: Sequence[str]) -> tuple[s
     return tuple(dict.fromkeys([str(upstream.time), *placed, *kept]))
 
 
-def _behind(table: Table) -> timedelta:
-    """How long after its event time a row of the table is settled."""
-    behind = timedelta(0)
-    while table.window is not None:
-        window = table.window
-        spread = window.size + (window.gap or timedelta(0)) if window.has_finality else window.bound or timedelta(0)
-        behind += spread + window.lateness
-        table = table.inputs[0]
-    return behind
-
-
 def _columns(upstream: Table, by: tuple[str, ...], condition: Condition) -> tuple[Column, ...]:
     origin, declared = upstream.identifier, {c.name: c for c in upstream.columns}
     time, read = f"{origin}.{upstream.time}", tuple(f"{origin}.{n}" for n in condition.reads if n not in UNSTABLE)
@@ -199,7 +184,7 @@ def threshold(definition: Mapping[str, Any], tables: Mapping[str, Table], source
         message,
         _cause(upstream, by, read),
     )
-    lateness = _behind(upstream) + wanted.lateness
+    lateness = settled_behind(upstream) + wanted.lateness
     return declare(
         layer="gold",
         name=wanted.name,

@@ -12,6 +12,7 @@ import pytest
 from pipelines.preview import preview
 from pipelines.reference_refresh import run_refresh
 from tests.pipelines.event_time import START, Silver
+from tests.test_docs_calculations import machines
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 BLOCKS = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -34,6 +35,8 @@ def silver(tmp_path_factory: pytest.TempPathFactory) -> Silver:
     filled = {
         n: poll.get(n, "s" if t == pl.String else None if t.is_temporal() else 1) for n, t in polls.schema.items()
     }
+    silver.append_frame(silver.context.tables["silver.machine_readings"], machines(silver))
+    silver.compute("gold.machine_power")
     silver.append_frame(polls, pl.DataFrame([filled], schema=polls.schema).drop("batch_id"))
     for each in references:
         result = run_refresh(silver.context, silver.context.tables[f"reference.{each['name']}"])

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from hypothesis import example, given, settings
 from assets.catalog import load_tables
 from resources.errors import ConfigurationError
 from resources.stored_table import StoredTable
-from tests.pipelines.event_time import START, Row, Silver, aligned
-from tests.pipelines.test_windows import NAME, arrivals, definition, distinct
+from tests.pipelines.event_time import START, Row, Silver, aligned, carry_through
+from tests.pipelines.test_windows import NAME, arrivals, crashes, definition, distinct
 
 LONG = "gold.longer"
 MERGED = {"readings": "sum(readings)", "total": "sum(total)", "last": "last(last)"}
@@ -29,11 +30,11 @@ def longer(kind: str = "tumbling", **changes: Any) -> dict[str, Any]:
     return {**definition("tumbling"), **made}
 
 
-def carried(folder: Path, kind: str, batches: list[list[Row]]) -> Silver:
-    silver = Silver(folder, [definition("tumbling"), longer(kind)])
-    for batch in batches:
+def carried(folder: Path, kind: str, batches: list[list[Row]], crashed: Sequence[tuple[int, bool]] = ()) -> Silver:
+    silver = Silver(folder, [longer(kind), definition("tumbling")])
+    for i, batch in enumerate(batches):
         silver.append(batch)
-        silver.compute(NAME, LONG)
+        carry_through(silver, crashed[i] if i < len(crashed) else None, lambda: silver.compute(NAME, LONG))
     return silver
 
 
@@ -53,14 +54,16 @@ def computed(silver: Silver) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("kind", WINDOWS)
-@given(arrivals)
-@example([[(0, 59), (0, 130)], [(0, 60), (1, 10)], [(0, 0), (0, 58)]])
+@given(arrivals, crashes)
+@example([[(0, 59), (0, 130)], [(0, 60), (1, 10)], [(0, 0), (0, 58)]], [(2, True)])
 @settings(max_examples=4)
-def test_any_arrival_equals_the_windows_of_the_rows(kind: str, batches: list[list[tuple[int, int]]]) -> None:
+def test_any_arrival_equals_the_windows_of_the_rows(
+    kind: str, batches: list[list[tuple[int, int]]], crashed: list[tuple[int, bool]]
+) -> None:
     folder = Path(tempfile.mkdtemp(prefix="secchi-test-"))
     try:
         rows = distinct(batches)
-        silver = carried(folder, kind, rows)
+        silver = carried(folder, kind, rows, crashed)
         assert computed(silver) == expected(kind, [row for batch in rows for row in batch])
     finally:
         shutil.rmtree(folder)
@@ -115,10 +118,28 @@ def test_long_window_is_final_behind_the_lateness_of_its_parts(tmp_path: Path) -
         ({"window": {"kind": "session", "gap": "1m", "max": "1h"}}, "only tumbling or sliding ones can be aggregated"),
         ({"by": ["site_id", "sensor_id"]}, "by must name 'device_id', which tells senders of silver.sensor_readings"),
         ({"aggregate": {"x": "sum(measurement)"}}, "names 'measurement', which is no column"),
-        ({"from": "gold.machine_power"}, "from: 'gold.machine_power' has no senders"),
+        ({"from": "gold.moving"}, "from: 'gold.moving' has no rows that windows can be made of"),
+        ({"from": "ops.watermarks"}, "from: 'ops.watermarks' has no rows that windows can be made of"),
+        ({"from": "gold.longer"}, "calculations go in a circle: gold.longer from gold.longer; one must read another"),
     ],
 )
 def test_mistake_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        load_tables([definition("tumbling"), longer(**changes)])
+        load_tables([longer(**changes), definition("tumbling"), definition("sliding", name="moving")])
     assert message in str(refused.value)
+
+
+def test_order_in_the_file_does_not_matter() -> None:
+    written = [longer(), definition("tumbling"), longer(name="longest", **{"from": LONG})]
+    found = [load_tables(order) for order in (written, written[::-1], written[1:] + written[:1])]
+    assert all(list(tables) == list(found[0]) for tables in found)
+    assert list(found[0]).index(NAME) < list(found[0]).index(LONG) < list(found[0]).index("gold.longest")
+
+
+def test_circle_is_told() -> None:
+    around = [longer(name=a, **{"from": f"gold.{b}"}) for a, b in ("ab", "bc", "ca")]
+    circle = "gold.a from gold.b from gold.c from gold.a"
+    told = f"plant.toml: calculations go in a circle: {circle}; one must read another table"
+    with pytest.raises(ConfigurationError) as refused:
+        load_tables([definition("tumbling"), *around], "plant.toml")
+    assert str(refused.value) == told
