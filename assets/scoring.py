@@ -10,8 +10,9 @@ from assets.expressions import nearest
 from assets.gold.anomaly_scores import VERDICT_COLUMNS, with_model
 from assets.table import Column, Table, Window, column, declare
 from ml.anomaly_model import judge, restore
-from ml.groups import CATEGORY, PREFIX, QUANTITY, Group, as_windows
-from ml.policy import HISTORY, Policy
+from ml.groups import CATEGORY, PREFIX, QUANTITY, Group, as_judged, as_windows
+from ml.identity import score_ids
+from ml.policy import HISTORY, Policy, holding
 from ml.quantities import END, REACH, START
 from resources.errors import ConfigurationError
 from resources.model_store import StoredModel
@@ -45,19 +46,25 @@ class GroupScores:
         policies: Sequence[Policy] = (),
         wanted: pl.DataFrame | None = None,
     ) -> pl.DataFrame:
-        """The verdicts; policies that name a sensor's series do not hold for a group's."""
+        """The verdicts."""
         needed = None if wanted is None else wanted.rename({name: PREFIX + name for name in self.group.by})
-        everywhere = [policy for policy in policies if not policy.match]
-        judged = judge(restore(model) if model else None, self.windows(rows), everywhere, needed)
-        told = with_model(judged, model).with_columns(pl.col(PREFIX + name).alias(name) for name in self.group.by)
+        rules = holding(policies, self.group)
+        judged = judge(restore(model) if model else None, self.windows(rows), rules, needed)
+        told = with_model(judged, model)
+        told = told.with_columns(score_ids(told, model.sha256 if model else ""))
+        told = told.with_columns(pl.col(PREFIX + name).alias(name) for name in self.group.by)
         has_value = pl.col(CATEGORY).is_not_null() & (pl.col("reason") == "missing_values")
         reason = pl.when(has_value).then(pl.lit("too_little_history")).otherwise("reason").alias("reason")
         return told.with_columns(reason).select(*self.group.by, QUANTITY, START, END, *(c.name for c in _verdicts()))
 
 
 def _verdicts() -> tuple[Column, ...]:
-    """The columns of a verdict but its id, by which sensors' scores alone are explained."""
-    return tuple(replace(c, lineage=()) for c in VERDICT_COLUMNS if c.name != "score_id")
+    return tuple(replace(c, lineage=()) for c in VERDICT_COLUMNS)
+
+
+def group_of(table: Table) -> Group | None:
+    """The group whose scores a table holds; None for those of sensors."""
+    return table.function.group if isinstance(table.function, GroupScores) else None
 
 
 def judged_windows(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
@@ -65,11 +72,35 @@ def judged_windows(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     return table.function.windows(rows) if isinstance(table.function, GroupScores) else rows
 
 
+def judged_scores(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a table of scores with the columns of the series by which its model knows them."""
+    group = group_of(table)
+    return as_judged(rows, group) if group else rows
+
+
 def judged_keys(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
     """The key of each row that a table with a model has for rows of its input, and the ``revision`` of those."""
     names = {PREFIX + name: name for name in table.series}
     windows = judged_windows(table, rows)
     return windows.with_columns(pl.col(old).alias(new) for old, new in names.items() if old in windows.columns)
+
+
+def check_policy(policy: Policy, tables: Mapping[str, Table]) -> None:
+    """What a policy names is there: its group, the columns that tell the group's or the sensors' series, their values.
+
+    Raises:
+        ValueError: it is not; says what the policy has and what is accepted.
+    """
+    groups = {group.name: table for table in tables.values() if (group := group_of(table)) is not None}
+    if policy.group is not None and policy.group not in groups:
+        raise ValueError(f"group = {policy.group!r} is none; there are {sorted(groups)}")
+    table = groups[policy.group] if policy.group else next(t for t in tables.values() if t.model and not group_of(t))
+    told = [name for name in table.key if name != START]
+    for name, value in policy.match.items():
+        if name not in told:
+            raise ValueError(f"match names {name!r}; a series of {table.identifier} is told by {told}")
+        if table.schema[name].is_numeric() != isinstance(value, int):
+            raise ValueError(f"match.{name} must be {table.schema[name]}, got {value!r}")
 
 
 def windows_a_row(table: Table) -> int:

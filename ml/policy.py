@@ -1,12 +1,13 @@
 """What people ask of the anomalies of a series: how rare, which way, how far, how long."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
+from ml.groups import PREFIX, Group
 from ml.quantities import FEATURES, SPAN, Floats, Integers
 
 HISTORY = 2 * SPAN - 2
@@ -21,6 +22,7 @@ class Policy:
 
     Attributes:
         match: columns of the series and the values they must have; empty matches every series.
+        group: the group whose series are meant; None for sensors, and for all with an empty ``match``.
         features: what is looked at; the others count as usual.
         direction: whether the level must be above what is expected, below it, or either.
         minimum_deviation: how far the level must be from what is expected, in the unit of the sensor.
@@ -36,6 +38,7 @@ class Policy:
     false_alarm_rate: float = 0.0005
     persistence: int = 1
     cooldown: int = 10
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class Policies:
         """Whether each deviation goes the way that its policy asks for."""
         side = np.array([{"both": 0, "above": 1, "below": -1}[rule.direction] for rule in self.rules])[self.number]
         return np.asarray((side == 0) | (np.sign(deviation) == side))
+
+
+def holding(policies: Sequence[Policy], group: Group | None) -> list[Policy]:
+    """The policies that may hold for the series of a group, or of sensors (None), in their order."""
+    if group is None:
+        return [policy for policy in policies if policy.group is None]
+    ours = (policy for policy in policies if policy.group == group.name or not (policy.group or policy.match))
+    names = {name: PREFIX + name for name in group.by}
+    return [replace(one, match={names.get(n, n): value for n, value in one.match.items()}) for one in ours]
 
 
 def assigned(rows: pl.DataFrame, policies: Sequence[Policy]) -> Policies:

@@ -16,7 +16,7 @@ from pipelines.housekeeping import HOUSEKEEPING
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key
 from pipelines.quality import EXPECTATIONS
 from pipelines.run_process import fail_dead_runs, in_flight
-from pipelines.training import MODEL, has_model, is_asked_for, is_ready, model_key, models
+from pipelines.training import has_model, is_asked_for, is_ready, model_key, models
 from resources.errors import SecchiError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def first_model_sensor(config: Config) -> dg.SensorDefinition:
 
 def _is_wanted(context: "Context", model: str) -> bool:
     """Whether a model can be trained and is not there, or a training is asked for."""
-    return is_asked_for(context) and model == MODEL if has_model(context, model) else is_ready(context, model)
+    return is_asked_for(context, model) if has_model(context, model) else is_ready(context, model)
 
 
 def schedules(config: Config) -> list[dg.ScheduleDefinition]:

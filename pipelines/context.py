@@ -9,6 +9,7 @@ import polars as pl
 
 from assets.catalog import load_tables
 from assets.declarations import UnknownFields
+from assets.scoring import check_policy
 from assets.table import Column, Table
 from data_quality.unknown_fields import EXTRA
 from pipelines.config import Config
@@ -112,3 +113,8 @@ def check_names(config: Config, tables: Mapping[str, Table]) -> None:
         for identifier in named:
             if identifier not in allowed:
                 raise ConfigurationError(f"{config.source}: {key}: must name one of {allowed}, got {shown(identifier)}")
+    for number, policy in enumerate(config.ml.rules()):
+        try:
+            check_policy(policy, tables)
+        except ValueError as error:
+            raise ConfigurationError(f"{config.source}: ml.policy[{number}]: {error}") from error

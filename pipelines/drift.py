@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from assets.scoring import group_of, judged_scores
 from assets.table import Table
 from pipelines.config import Config
 from pipelines.micro_batch_run import asset_key
 from pipelines.run_process import UPKEEP, open_run
-from pipelines.training import MODEL, MODEL_KEY, is_asked_for
+from pipelines.training import is_asked_for, request_name
 from resources.errors import SecchiError
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Drift:
 
 
 def score_tables(tables: Mapping[str, Table]) -> list[Table]:
-    """The tables that the model writes its scores to."""
-    return [table for table in tables.values() if table.model == MODEL]
+    """The tables of scores."""
+    return [table for table in tables.values() if table.model is not None]
 
 
 def drift_checks(config: Config, tables: Mapping[str, Table]) -> dg.AssetChecksDefinition:
@@ -87,16 +88,16 @@ def check_drift(context: "Context", table: Table) -> Drift | None:
     """
     from ml.anomaly_model import restore
     from ml.drift import LEAST, LIMIT, stability
-    from pipelines.waiting import request_training
 
-    stored = context.models.latest(MODEL)
+    name = str(table.model)
+    stored = context.models.latest(name)
     if stored is None or not context.lakehouse.exists(table.stored):
         return None
     model = restore(stored)
     rows = _recent(context, table, stored.model_id, model)
     if not model.reference:
         told = "the model in use does not say how its training windows lay: it is of a version before; train again"
-        return Drift(stored.model_id, rows.height, {}, ["reference"], told, _ask(context, request_training, told))
+        return Drift(stored.model_id, rows.height, {}, ["reference"], told, _ask(context, name, told))
     if rows.height < LEAST:
         return Drift(stored.model_id, rows.height, {}, [], "")
     now = {name.removeprefix("feature_"): rows[name].to_numpy() for name in rows.columns if name != "window_start"}
@@ -106,23 +107,25 @@ def check_drift(context: "Context", table: Table) -> Drift | None:
         return Drift(stored.model_id, rows.height, found, [], "")
     told = ", ".join(f"{name} {found[name]:.2f}" for name in moved)
     told = f"{rows.height} windows are not like those of the training: {told} (limit {LIMIT})"
-    return Drift(stored.model_id, rows.height, found, moved, told, _ask(context, request_training, told))
+    return Drift(stored.model_id, rows.height, found, moved, told, _ask(context, name, told))
 
 
-def _ask(context: "Context", request: Any, because: str) -> bool:
-    newest = context.models.ids(MODEL)[-1]
-    trained_at = context.models.load(MODEL, newest).training.trained_at
-    if context.clock() - trained_at < context.config.ml.recent or is_asked_for(context):
+def _ask(context: "Context", model: str, because: str) -> bool:
+    from pipelines.waiting import request_training
+
+    newest = context.models.ids(model)[-1]
+    trained_at = context.models.load(model, newest).training.trained_at
+    if context.clock() - trained_at < context.config.ml.recent or is_asked_for(context, model):
         return False
-    request(context, ".".join(MODEL_KEY.path), because)
+    request_training(context, request_name(model), because)
     return True
 
 
 def _recent(context: "Context", table: Table, model_id: str, model: "Model") -> pl.DataFrame:
     """Features and scores of the windows that the model judged, with all features, and that came after its training."""
     from ml.features import FEATURE_COLUMNS
-    from ml.policy import assigned
-    from ml.quantities import SERIES, START
+    from ml.policy import assigned, holding
+    from ml.quantities import START
     from resources.file_index import bounds
     from resources.selection import FAR_FUTURE, Among, Ranges
 
@@ -134,11 +137,13 @@ def _recent(context: "Context", table: Table, model_id: str, model: "Model") -> 
         raise SecchiError(f"{table.identifier}: no file says when its windows begin; run secchi maintain")
     since = max(newest - context.config.ml.recent, learned)
     where = (Ranges(START, [(since, FAR_FUTURE)]), Among("model_id", [model_id]))
-    rows = lakehouse.read(table.stored, *where, columns=[*SERIES, START, "score", *FEATURE_COLUMNS])
-    rows = rows.filter(pl.col(START) > learned)
+    told = [START, "score", *FEATURE_COLUMNS]
+    rows = lakehouse.read(table.stored, *where, columns=list(dict.fromkeys((*table.key, *told))))
+    rows = judged_scores(table, rows.filter(pl.col(START) > learned))
     # What a policy does not look at counts as usual in the score: such series are not like the training by intent.
-    whole = ~assigned(rows, context.config.ml.rules()).unwanted().any(axis=1)
-    return rows.filter(pl.Series(whole)).drop(SERIES)
+    rules = holding(context.config.ml.rules(), group_of(table))
+    whole = ~assigned(rows, rules).unwanted().any(axis=1)
+    return rows.filter(pl.Series(whole)).select(told)
 
 
 def _result(key: dg.AssetKey, found: Drift) -> dg.AssetCheckResult:

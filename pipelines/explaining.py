@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,11 +11,15 @@ from typing import Any
 
 import polars as pl
 
+from assets.scoring import group_of, judged_scores, judged_windows
 from assets.table import Table
 from ml.anomaly_model import restore
 from ml.features import FEATURE_COLUMNS
+from ml.groups import QUANTITY
 from ml.identity import JUDGED, same_window, score_ids
-from ml.quantities import END, SERIES, START
+from ml.policy import holding
+from ml.quantities import END, START
+from ml.rarity import with_rarity
 from ml.recomputation import Recomputed, recompute
 from pipelines.context import Context
 from pipelines.gold_plan import window_of
@@ -25,7 +29,7 @@ from pipelines.printing import counted
 from pipelines.reference_step import side_inputs
 from pipelines.spans import HIGH, LOW, with_reach
 from pipelines.tracing import commits
-from pipelines.training import MODEL
+from pipelines.training import scores_table
 from resources.errors import SecchiError
 from resources.model_store import ModelRefusedError, StoredModel
 from resources.selection import BATCH_ID, Among, Ranges
@@ -61,43 +65,46 @@ class Explained:
     since: list[str] = field(default_factory=list)
 
 
-def explain(context: Context, score_id: str) -> Explained:
-    """Finds the score, computes it again and compares it with what the tables hold now.
+def explain(context: Context, score_id: str, group: str | None = None) -> Explained:
+    """Finds the score, in the table of a group or in any, computes it again and compares it with what is there now.
 
     Raises:
         SecchiError: there is no such score, or its model is no longer stored.
         ModelRefusedError: the stored model is not the one that judged, or is damaged.
     """
-    table, found = _found(context, score_id)
-    row = found.row(0, named=True)
-    model = _model_of(context, row)
-    rules = context.config.ml.rules()
-    recomputed = recompute(restore(model), found, rules) if model else None
+    tables = [scores_table(context.tables, group)] if group else [t for t in context.tables.values() if t.model]
+    table, found = _found(context, tables, score_id)
+    row, known = found.row(0, named=True), judged_scores(table, found)
+    model = _model_of(context, table, row)
+    rules = holding(context.config.ml.rules(), group_of(table))
+    recomputed = recompute(restore(model), known, rules) if model else None
     differences = recomputed.differences(row) if recomputed else []
-    differences += [] if score_ids(found, row["model_sha256"] or "").item() == score_id else [_ID]
-    windows = _near(context, table, row)
+    differences += [] if score_ids(known, row["model_sha256"] or "").item() == score_id else [_ID]
+    windows = _near(context, table, row, model)
     told = Explained(table, row, model, recomputed, differences, windows)
     told.since.extend(_since(context, told, found))
     return told
 
 
-def _found(context: Context, score_id: str) -> tuple[Table, pl.DataFrame]:
+def _found(context: Context, tables: Sequence[Table], score_id: str) -> tuple[Table, pl.DataFrame]:
     """The table and the row of a score: the one that is there now, or that a kept snapshot has."""
     start = _start_of(score_id)
     at, same = Ranges(START, [(start, start + _SECOND)]), []
-    for table in (t for t in context.tables.values() if _ID in t.schema):
-        if not context.lakehouse.exists(table.stored):
-            continue
+    there = [table for table in tables if context.lakehouse.exists(table.stored)]
+    for table in there:
         rows = context.lakehouse.read(table.stored, at)
         found = rows.filter(pl.col(_ID) == score_id)
-        if found.is_empty():
-            found = _kept(context, table, score_id, start)
         if found.height:
             return table, found.head(1)
         same += rows.filter(pl.col(_ID).str.starts_with(same_window(score_id)))[_ID].to_list()
+    for table in there:
+        found = _kept(context, table, score_id, start)
+        if found.height:
+            return table, found.head(1)
     if same:
         raise SecchiError(f"score {score_id}: was replaced, and no kept snapshot has it; of its window is {same[0]}")
-    raise SecchiError(f"score {score_id}: no table has it; column {_ID} of gold.anomaly_scores has those that are")
+    named = " or ".join(table.identifier for table in tables)
+    raise SecchiError(f"score {score_id}: no table has it; column {_ID} of {named} has those that are")
 
 
 def _start_of(score_id: str) -> datetime:
@@ -105,8 +112,8 @@ def _start_of(score_id: str) -> datetime:
         with suppress(ValueError):
             return datetime.strptime(told[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     raise SecchiError(
-        f"score {score_id}: is none; one is <window start>-<series>-<judgement>, as in column {_ID} of "
-        "gold.anomaly_scores"
+        f"score {score_id}: is none; one is <window start>-<series>-<judgement>, as in column {_ID} of a table of "
+        "scores, such as gold.anomaly_scores"
     )
 
 
@@ -123,30 +130,33 @@ def _kept(context: Context, table: Table, score_id: str, start: datetime) -> pl.
     return pl.DataFrame(schema=table.schema)
 
 
-def _model_of(context: Context, row: Mapping[str, Any]) -> StoredModel | None:
-    model_id = row["model_id"]
+def _model_of(context: Context, table: Table, row: Mapping[str, Any]) -> StoredModel | None:
+    name, model_id = str(table.model), row["model_id"]
     if model_id is None:
         return None
-    if model_id not in context.models.ids(MODEL):
+    if model_id not in context.models.ids(name):
         raise SecchiError(
             f"score {row[_ID]}: its model {model_id} is no longer stored; ml.keep_models = "
             f"{context.config.ml.keep_models} says how many are kept"
         )
-    model = context.models.load(MODEL, model_id)
+    model = context.models.load(name, model_id)
     if model.sha256 != row["model_sha256"]:
         raise ModelRefusedError(
-            f"model {MODEL}/{model_id}: SHA-256 of its card is {model.sha256}, the score was computed by "
+            f"model {name}/{model_id}: SHA-256 of its card is {model.sha256}, the score was computed by "
             f"{row['model_sha256']}; it was changed since, and no score can be told from it"
         )
     return model
 
 
-def _near(context: Context, table: Table, row: Mapping[str, Any]) -> pl.DataFrame:
-    """The series' windows around a score, as they are now."""
+def _near(context: Context, table: Table, row: Mapping[str, Any], model: StoredModel | None) -> pl.DataFrame:
+    """The series' windows around a score, as they are now; ``mean`` is what is judged."""
     source, size = table.inputs[0], window_of(table).size
     where = Ranges(str(source.time), [(row[START] - BEFORE * size, row[START] + (WIDTH - BEFORE) * size)])
-    rows = context.lakehouse.read(source.stored, where, *(Among(name, [row[name]]) for name in SERIES))
-    return rows.filter(~pl.col(_RETRACTED).fill_null(False)).sort(START)
+    same = {name: row[name] for name in table.key if name not in (START, QUANTITY)}
+    rows = context.lakehouse.read(source.stored, where, *(Among(name, [value]) for name, value in same.items()))
+    windows = judged_windows(table, rows.filter(~pl.col(_RETRACTED).fill_null(False)).sort(START))
+    windows = windows.filter(quantity=row[QUANTITY]) if QUANTITY in row else windows
+    return with_rarity(windows, model.baselines) if model else windows
 
 
 # --- since -------------------------------------------------------------------------------------------------------
@@ -169,7 +179,7 @@ def _since(context: Context, told: Explained, found: pl.DataFrame) -> list[str]:
     if told.recomputed and row["threshold"] != told.recomputed.threshold:
         asked = f"it would be {told.recomputed.threshold:.10g}"
         lines.append(f"[ml] asks for another threshold: it was {row['threshold']:.10g}, {asked}")
-    current = context.models.current(MODEL)
+    current = context.models.current(str(table.model))
     if current != row["model_id"]:
         lines.append(f"the model in use is {current or 'none'}")
     return lines
@@ -196,10 +206,10 @@ def _shown(value: Any) -> str:
 def _corrected_near(context: Context, told: Explained, windows: pl.DataFrame, found: pl.DataFrame) -> list[str]:
     """Other windows that the verdict looks at and that were corrected after it was committed."""
     seen = _windows_seen(context, told, found)
-    is_itself = pl.all_horizontal(pl.col(name) == told.row[name] for name in told.table.key)
+    is_itself = pl.all_horizontal(pl.col(name) == told.row[name] for name in told.table.key if name != QUANTITY)
     near = windows.filter(pl.col("revision") > 0, pl.col(START) <= told.row[START], ~is_itself)
     others = near.filter(pl.col(BATCH_ID) > seen).height if seen is not None else 0
-    return [f"{counted(others, 'other window')} of the device that it looks back at had corrections"] if others else []
+    return [f"{counted(others, 'other window')} that it looks back at had corrections"] if others else []
 
 
 def _windows_seen(context: Context, told: Explained, found: pl.DataFrame) -> int | None:
@@ -229,8 +239,19 @@ def _judged_anew(context: Context, told: Explained, rows: list[pl.DataFrame], fo
 # --- plots -------------------------------------------------------------------------------------------------------
 
 
+def series(told: Explained) -> str:
+    """Which series was judged."""
+    return " ".join(f"{name}={told.row[name]}" for name in told.table.key if name != START)
+
+
+def judged(told: Explained) -> str:
+    """What ``means`` are: of a sensor its mean, of a group's thing a column, or how rare the column's value is."""
+    group, quantity = group_of(told.table), told.row.get(QUANTITY, "mean")
+    return f"rarity of {quantity} in bits" if group and quantity in group.categories else str(quantity)
+
+
 def means(told: Explained) -> list[float | None]:
-    """The mean of each window around the score, None where there is none; the judged one is at ``BEFORE``."""
+    """What was judged of each window around the score, None where there is none; its own is at ``BEFORE``."""
     size = told.row[END] - told.row[START]
     by_place = {(at - told.row[START]) // size + BEFORE: mean for at, mean in told.windows.select(START, "mean").rows()}
     return [by_place.get(place) for place in range(WIDTH)]
@@ -239,8 +260,8 @@ def means(told: Explained) -> list[float | None]:
 def write_plot(told: Explained, path: Path) -> None:
     """Draws the windows around the score with the expected range, and what the features add to it."""
     row = told.row
-    drawn, (above, beside) = figure(f"{row[_ID]}: {' '.join(f'{n}={row[n]}' for n in SERIES)}", widths=(3, 1))
-    above.plot(told.windows[START].to_list(), told.windows["mean"].to_list(), ".-", label="mean", linewidth=1)
+    drawn, (above, beside) = figure(f"{row[_ID]}: {series(told)}", widths=(3, 1))
+    above.plot(told.windows[START].to_list(), told.windows["mean"].to_list(), ".-", label=judged(told), linewidth=1)
     if row["expected_low"] is not None:
         above.axhspan(row["expected_low"], row["expected_high"], color="tab:green", alpha=0.15, label="expected")
     shade(above, [(row[START], row[END])], "tab:red", f"judged: score {_shown(row['score'])}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from assets.scoring import judged_windows, windows_a_row
+from assets.scoring import group_of, judged_windows, windows_a_row
 from assets.table import Table
 from pipelines.config import Config
 from pipelines.run_process import OWNER, UPKEEP, open_run
@@ -77,6 +77,11 @@ def model_key(model: str) -> dg.AssetKey:
     return MODEL_KEY if model == MODEL else dg.AssetKey(["ml", f"{model}_model"])
 
 
+def request_name(model: str) -> str:
+    """How ``ops.requests`` names a model."""
+    return ".".join(model_key(model).path)
+
+
 def scores_table(tables: Mapping[str, Table], model: str = MODEL) -> Table:
     """The table of a model's verdicts.
 
@@ -129,18 +134,19 @@ def _champion(context: "Context", model: str) -> "Model | None":
         return None
 
 
-def is_asked_for(context: "Context") -> bool:
-    """Whether ``ops.requests`` asks for a training that was not made since."""
+def is_asked_for(context: "Context", model: str = MODEL) -> bool:
+    """Whether ``ops.requests`` asks for a training of the model that was not made since."""
     from assets.ops.requests import requests
     from pipelines.waiting import TRAINING
     from resources.selection import Among
 
-    stored = context.models.ids(MODEL)
+    stored = context.models.ids(model)
     if not stored or not context.lakehouse.exists(requests.stored):
         return False
     context.lakehouse.table(requests.stored, refresh=True)
-    asked = context.lakehouse.read(requests.stored, Among("kind", [TRAINING]), columns=["requested_at"]).to_series()
-    return asked.len() > 0 and bool((asked > context.models.load(MODEL, stored[-1]).training.trained_at).any())
+    where = (Among("kind", [TRAINING]), Among("table_name", [request_name(model)]))
+    asked = context.lakehouse.read(requests.stored, *where, columns=["requested_at"]).to_series()
+    return asked.len() > 0 and bool((asked > context.models.load(model, stored[-1]).training.trained_at).any())
 
 
 def train_if_needed(context: "Context", model: str = MODEL) -> str | None:
@@ -163,24 +169,24 @@ def train(context: "Context", name: str = MODEL) -> TrainingReport:
         NotEnoughWindowsError: there are fewer than ``ml.min_windows``, or no series has enough of them.
     """
     from ml.anomaly_model import REFERENCE, SHIPPED
+    from ml.policy import holding
     from pipelines.labels import known_labels
     from pipelines.waiting import request_rebuild
     from resources.model_store import Training
 
     began, settings = time.monotonic(), context.config.ml
     user, trained_at = scores_table(context.tables, name), context.clock()
-    table, spans = user.inputs[0], known_labels(context)
+    table = user.inputs[0]
     snapshot, rows = newest_final(context, table, most=settings.max_windows // windows_a_row(user))
     windows = judged_windows(user, rows)
-    # Labels tell sensors and their devices, no other things.
-    model, excluded = fitted(context, table, windows, spans if name == MODEL else spans.clear())
+    model, excluded = fitted(context, table, windows, known_labels(context, user, windows))
     assert snapshot is not None
     parameters: dict[str, Any] = {"trees": settings.trees, "false_alarm_rate": settings.false_alarm_rate}
     parameters[REFERENCE] = model.reference
     if settings.detector != SHIPPED:
         parameters["detector"] = settings.detector
     champion, was_current = _champion(context, name), context.models.current(name)
-    rules = [rule for rule in settings.rules() if name == MODEL or not rule.match]
+    rules = holding(settings.rules(), group_of(user))
     is_promoted, trials = _promoted(context, model, champion, windows.filter(~excluded), rules)
     tag = f"{_TAG_PREFIX}{trained_at:%Y%m%dT%H%M%SZ}"
     _tag(context, table, snapshot, tag)

@@ -15,7 +15,7 @@ from assets.table import MINUTE, Column, Table, Window, column, declare
 from ml.anomaly_model import judge, restore
 from ml.decision import EXPECTED
 from ml.identity import score_ids
-from ml.policy import HISTORY, Policy
+from ml.policy import HISTORY, Policy, holding
 from ml.quantities import END, FEATURES, GROUP, KEY, REACH, SERIES, SPAN, START
 from resources.model_store import StoredModel
 from resources.stored_table import Partition
@@ -105,7 +105,8 @@ def _judge(
     series that it has learned, others are compared with their own last windows (`method`), and where there are too few
     of them `reason` says so. Features are distances from what is usual in the series, in units of its usual deviation.
     """
-    told = with_model(judge(restore(model) if model else None, windows, policies, wanted), model)
+    rules = holding(policies, None)
+    told = with_model(judge(restore(model) if model else None, windows, rules, wanted), model)
     named = told.with_columns(score_ids(told, model.sha256 if model else ""))
     return named.select(*KEY, END, *(c.name for c in VERDICT_COLUMNS))
 

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where the plot goes; SCORE_ID.png in the current directory.",
 )
+@click.option("--group", metavar="NAME", help="Look in the table of this group alone; else in each table of scores.")
 @click.pass_obj
-def command(settings: "Settings", score_id: str, png: Path | None) -> int:
+def command(settings: "Settings", score_id: str, png: Path | None, group: str | None) -> int:
     """Compute a score again, and say why it is what it is and what was corrected since.
 
-    SCORE_ID stands in gold.anomaly_scores. The score is computed from its own row and the stored model, to the last
-    bit; then it is compared with what the tables hold now.
+    SCORE_ID stands in gold.anomaly_scores or in the table of a group. The score is computed from its own row and the
+    stored model, to the last bit; then it is compared with what the tables hold now.
     """
     from pipelines.explaining import explain, write_plot
 
-    told = explain(settings.open(), score_id)
+    told = explain(settings.open(), score_id, group)
     path = png or Path(f"{score_id}.png")
     write_plot(told, path)
     _print(told)
@@ -38,12 +39,11 @@ def command(settings: "Settings", score_id: str, png: Path | None) -> int:
 
 
 def _print(told: "Explained") -> None:
-    from ml.quantities import SERIES
+    from pipelines.explaining import series
 
     row = told.row
-    place = " ".join(f"{name}={row[name]}" for name in SERIES)
     start, end = row["window_start"], row["window_end"]
-    click.echo(f"{told.table.identifier}: {place}, {start:%Y-%m-%d %H:%M:%SZ} to {end:%H:%M:%SZ}")
+    click.echo(f"{told.table.identifier}: {series(told)}, {start:%Y-%m-%d %H:%M:%SZ} to {end:%H:%M:%SZ}")
     click.echo(_verdict(told))
     click.echo(_judge(told))
     if row["expected_low"] is not None:
@@ -85,7 +85,7 @@ def _print_features(told: "Explained") -> None:
 
 
 def _print_plot(told: "Explained") -> None:
-    from pipelines.explaining import BEFORE, means
+    from pipelines.explaining import BEFORE, judged, means
     from pipelines.plotting import text_plot
 
     row = told.row
@@ -93,4 +93,4 @@ def _print_plot(told: "Explained") -> None:
         return
     for line in text_plot(means(told), (row["expected_low"], row["expected_high"]), BEFORE):
         click.echo(line)
-    click.echo(f"{'':>13} the mean of each window, ◆ the judged one, ░ expected")
+    click.echo(f"{'':>13} the {judged(told)} of each window, ◆ the judged one, ░ expected")

@@ -25,7 +25,7 @@ def command(settings: "Settings", table: str, key: tuple[str, ...], limit: int, 
     """
     from pipelines.tracing import trace
 
-    found = trace(settings.open(), table, dict(_pair(text) for text in key))
+    found = trace(settings.open(), table, dict(map(named_value, key)))
     if form == "json":
         import json
 
@@ -34,7 +34,12 @@ def command(settings: "Settings", table: str, key: tuple[str, ...], limit: int, 
         _print(found, limit)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def named_value(text: str) -> tuple[str, str]:
+    """A column and its value.
+
+    Raises:
+        click.BadParameter: the text is not NAME=VALUE.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.BadParameter(f"must be NAME=VALUE, got {text!r}", param_hint="KEY")

@@ -1,12 +1,12 @@
 """``[ml]``: the anomaly model, and what is asked of its anomalies."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
 from ml.policy import HISTORY, Direction, Policy
-from ml.quantities import FEATURES, SERIES
+from ml.quantities import FEATURES
 from pipelines.settings.cron import Cron
 from pipelines.settings.fields import Model
 from resources.durations import PositiveDuration
@@ -16,8 +16,12 @@ _MOST = HISTORY // 2
 
 
 class PolicyConfig(Model):
-    """``[[ml.policy]]``: what makes a window of some series an anomaly. The first one that matches holds."""
+    """``[[ml.policy]]``: what makes a window of some series an anomaly. The first one that matches holds.
 
+    What it names of a series depends on the tables: ``assets.scoring.check_policy``.
+    """
+
+    group: str | None = None
     match: dict[str, int | str] = {}
     features: Annotated[list[str], Field(min_length=1)] = list(FEATURES)
     direction: Direction = "both"
@@ -25,13 +29,6 @@ class PolicyConfig(Model):
     false_alarm_rate: Rate | None = None
     persistence: Annotated[int, Field(ge=1, le=_MOST)] = 1
     cooldown: Annotated[int, Field(ge=0, le=_MOST)] = 10
-
-    @field_validator("match")
-    @classmethod
-    def _of_series(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if strange := sorted(value.keys() - set(SERIES)):
-            raise ValueError(f"names {strange[0]!r}; a series is told by {list(SERIES)}")
-        return value
 
     @field_validator("features")
     @classmethod
@@ -90,6 +87,7 @@ class ModelConfig(Model):
         """The policies in their order; the last one holds for every other series."""
         chosen = [
             Policy(
+                group=one.group,
                 match=one.match,
                 features=tuple(one.features),
                 direction=one.direction,

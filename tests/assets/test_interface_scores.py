@@ -114,7 +114,7 @@ def test_minutes_that_come_one_by_one_are_judged_alike(tmp_path: Path) -> None:
         for batch in batches:
             add(context, batch)
             scored(context)
-        kept = ("batch_id", "model_id", "model_sha256", "training_tag", "training_snapshot")
+        kept = ("batch_id", "score_id", "model_id", "model_sha256", "training_tag", "training_snapshot")
         verdicts.append(scored(context).drop(kept))
     assert verdicts[0].equals(verdicts[1])
 

@@ -48,7 +48,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, faulty: pl.DataFrame) -> 
     context = lake(tmp_path_factory.mktemp("labelled") / "lake", faulty)
     for device, sensor, part in faults_of(faulty.filter(device_id=1000)):
         span = (part["window_start"][0], part["window_end"][-1])
-        add_label(context, "confirmed", device, sensor, span, "")
+        add_label(context, "confirmed", {"site_id": device[0], "device_id": device[1], "sensor_id": sensor}, span)
     return context
 
 

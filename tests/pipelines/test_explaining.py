@@ -112,7 +112,7 @@ def test_window_before_that_was_corrected_is_told(tmp_path: Path) -> None:
     row = last(plant)
     correct(plant, MINUTES - 3, 90.0)
     text = "\n".join(explained(plant, row).since)
-    assert "1 other window of the device" in text and "sustained" in text
+    assert "1 other window that it looks back at" in text and "sustained" in text
     assert "revision" not in text.replace("window_revision", "")
 
 

@@ -10,7 +10,9 @@ from pipelines.labels import add_label, is_labelled, known_labels
 from pipelines.training import MODEL, train
 from tests.ml.windows import MINUTE, T0, frame, window
 from tests.pipelines.plant import START
-from tests.pipelines.test_training import MINUTES, plant_with_windows
+from tests.pipelines.test_training import GOLD, MINUTES, SCORES, plant_with_windows
+
+SENSOR = {"site_id": 101, "device_id": 1000, "sensor_id": 10000}
 
 
 def test_window_is_labelled_where_a_span_of_its_device_or_sensor_meets_it() -> None:
@@ -37,9 +39,13 @@ def test_window_is_labelled_where_a_span_of_its_device_or_sensor_meets_it() -> N
 def test_training_leaves_out_what_is_confirmed(tmp_path: Path) -> None:
     plant = plant_with_windows(tmp_path)
     span = (START, START + timedelta(minutes=5))
-    add_label(plant.context, "confirmed", (101, 1000), 10000, span, "seen")
-    add_label(plant.context, "maintenance", (101, 1000), 10000, (span[1], span[1] + MINUTE), "")
-    assert known_labels(plant.context)["kind"].sort().to_list() == ["confirmed", "maintenance"]
+    add_label(plant.context, "confirmed", SENSOR, span, "seen")
+    add_label(plant.context, "maintenance", SENSOR, (span[1], span[1] + MINUTE))
+    scores = plant.context.tables[SCORES]
+    assert known_labels(plant.context, scores, plant.table(GOLD))["kind"].sort().to_list() == [
+        "confirmed",
+        "maintenance",
+    ]
     assert train(plant.context).rows == 2 * MINUTES - 6
 
 
@@ -57,7 +63,8 @@ def test_worse_model_is_stored_and_not_used(tmp_path: Path) -> None:
     """The challenger has learned that everything is normal: it finds none of the steps."""
     plant = plant_with_windows(tmp_path)
     first = train(plant.context)
-    add_label(plant.context, "false_alarm", (101, 1000), None, (START, START + timedelta(hours=2)), "")
+    device = {"site_id": 101, "device_id": 1000}
+    add_label(plant.context, "false_alarm", device, (START, START + timedelta(hours=2)))
     plant.land(
         [
             b'{"ts":1772373600000,"metadata":{"siteId":101,"deviceId":1000,"sensorId":10000,"unit":"BAR"},"measurement":9e6}'
