@@ -27,7 +27,7 @@ def console(*, to_stderr: bool = False) -> Console:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Format) -> None:
-    """Prints rows in the order given."""
+    """Prints rows in the order given; as a table, one below the other where not even the names stand side by side."""
     if form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         shown = printable if sys.stdout.isatty() else str  # a file gets the text as it is
@@ -36,16 +36,28 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Form
     elif form == "json":
         _print_json(columns, rows)
     else:
-        console().print(rich_table(columns, rows))
+        out = console()
+        for table in _tables(columns, [list(row) for row in rows], out.width):
+            out.print(table)
 
 
-def rich_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table of the rows; numbers stand at the right."""
-    cells = [list(row) for row in rows]
+def _tables(columns: Sequence[str], cells: list[list[Any]], width: int) -> Iterator[Table]:
+    """One table of the rows, or one of each row."""
+    if not cells or sum(len(name) + 3 for name in columns) < width:
+        yield _rich_table(columns, cells)
+    else:
+        for number, row in enumerate(cells, start=1):
+            yield _rich_table(("column", f"row {number}"), [list(pair) for pair in zip(columns, row, strict=True)])
+
+
+def _rich_table(columns: Sequence[str], cells: list[list[Any]]) -> Table:
+    """A table of the rows; columns of numbers stand at the right."""
     table = Table()
     for i, name in enumerate(columns):
-        is_number = any(isinstance(row[i], int | float | Decimal) and not isinstance(row[i], bool) for row in cells)
-        table.add_column(Text(printable(name)), justify="right" if is_number else "left", overflow="fold")
+        values = [row[i] for row in cells if row[i] is not None]
+        is_number = all(isinstance(v, int | float | Decimal) and not isinstance(v, bool) for v in values)
+        justify: Literal["left", "right"] = "right" if values and is_number else "left"
+        table.add_column(Text(printable(name)), justify=justify, overflow="fold")
     for row in cells:
         table.add_row(*(Text(_cell(value)) for value in row))
     return table

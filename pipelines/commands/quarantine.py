@@ -36,6 +36,8 @@ def command(settings: "Settings", reason: str | None, stage: str | None, limit: 
     click.echo(f"In quarantine: {counted(waiting.height, 'record')}.")
     print_rows(grouped.columns, grouped.rows(), "table")
     if limit:
+        more = f" {limit} of {waiting.height}; --limit shows more" if waiting.height > limit else ""
+        click.echo(f"The newest{more}:")
         _print_records(context, waiting.head(limit), show_raw)
 
 
@@ -49,5 +51,4 @@ def _print_records(context: "Context", shown: "pl.DataFrame", show_raw: bool) ->
         raw = raw_bytes(context, shown["record_id"].to_list())
         rows = [(*row, text_or_hex(raw[record])) for row, record in zip(rows, shown["record_id"], strict=True)]
         columns.append("raw")
-    click.echo("The newest:")
     print_rows(columns, rows, "table")

@@ -375,6 +375,16 @@ def test_sql_limit_is_told(run: Run, still: Path) -> None:
     assert "│  999 │" in ran.out.replace("   999", "  999") and "only the first 1000 rows" in ran.err
 
 
+def test_sql_shows_wide_rows_one_below_the_other(run: Run, still: Path) -> None:
+    values = ", ".join(f"{n} AS a_column_{n}" for n in range(20))
+    lines = run(
+        "--config", still, "sql", f"SELECT {values} UNION ALL SELECT {values.replace('7 AS', '8 AS')}"
+    ).out.splitlines()
+    assert [line.split("│")[1].split() for line in lines if "a_column_7 " in line] == [["a_column_7"]] * 2
+    assert [line.split("│")[2].split() for line in lines if "a_column_7 " in line] == [["7"], ["8"]]
+    assert sum("row 1" in line or "row 2" in line for line in lines) == 2
+
+
 def test_sql_explains_what_reads(run: Run, still: Path) -> None:
     for statement in ("EXPLAIN FROM ops.batches", "EXPLAIN ANALYZE SELECT 1", "explain (format json) select 1"):
         assert run("--config", still, "sql", statement).code == 0
@@ -418,6 +428,7 @@ def test_quarantine_counts_then_records(run: Run, still: Path) -> None:
     assert "\\x1b[31m{" in shown.out and "fffe" in shown.out
     assert "Nothing waits" in run("--config", still, "quarantine", "--reason", "key_conflict").out
     assert "The newest" not in run("--config", still, "quarantine", "--limit", "0").out
+    assert "The newest 1 of 2; --limit shows more:" in run("--config", still, "quarantine", "--limit", "1").out
 
 
 def test_replay_is_taken_by_the_next_batch(run: Run, config: Path, plant: Plant) -> None:
