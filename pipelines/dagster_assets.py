@@ -121,7 +121,7 @@ def micro_batch_assets(config: Config, tables: Mapping[str, Table]) -> dg.Assets
     def micro_batch(context: dg.AssetExecutionContext) -> Iterator[Any]:
         selected = {carried[key] for key in context.selected_asset_keys}
         only = None if len(selected) == len(carried) else selected
-        with open_run(config, context.run.run_id) as lakehouse:
+        with open_run(config, context.instance, context.run) as lakehouse:
             yield from carry(context, lakehouse, only)
 
     return micro_batch
@@ -215,7 +215,7 @@ def maintenance_asset(config: Config) -> dg.AssetsDefinition:
         def say(report: Upkeep) -> None:
             context.log.info(f"{report}")
 
-        with open_run(config, context.run.run_id) as lakehouse:
+        with open_run(config, context.instance, context.run) as lakehouse:
             reports = maintain(lakehouse, say)
         metadata = _maintenance_metadata(reports)
         if errors := [f"{r.table}: {r.error}" for r in reports if r.error]:

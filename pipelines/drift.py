@@ -69,7 +69,7 @@ def drift_checks(config: Config, tables: Mapping[str, Table]) -> dg.AssetChecksD
         description="Compares recent scores with those of the training, and asks for another one.",
     )
     def drift(context: dg.AssetCheckExecutionContext) -> Any:
-        with open_run(config, context.run.run_id) as lakehouse:
+        with open_run(config, context.instance, context.run) as lakehouse:
             for key in sorted(context.selected_asset_check_keys):
                 found = check_drift(lakehouse, names[key.asset_key])
                 if found is None:

@@ -151,7 +151,7 @@ def housekeeping_asset(config: Config) -> dg.AssetsDefinition:
         pool=UPKEEP,
     )
     def housekeeping(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        with open_run(config, context.run.run_id):
+        with open_run(config, context.instance, context.run):
             cleaned = clean(context.instance, config.maintenance.keep_runs_for, datetime.now(UTC), context.run.run_id)
         return dg.MaterializeResult(metadata=vars(cleaned))
 

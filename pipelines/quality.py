@@ -39,7 +39,7 @@ def quality_checks(config: Config, tables: Mapping[str, Table]) -> dg.AssetCheck
     def quality(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         failed: dict[str, str] = {}
         outcomes: list[SuiteResult] = []
-        with open_run(config, context.run.run_id) as lakehouse:
+        with open_run(config, context.instance, context.run) as lakehouse:
             for key in sorted(context.selected_asset_check_keys):
                 table = tables[names[key.asset_key]]
                 try:

@@ -44,8 +44,10 @@ FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagster
 
 
 @contextmanager
-def open_run(config: Config, run_id: str) -> Iterator["Context"]:
+def open_run(config: Config, instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator["Context"]:
     """Opens the lakehouse for a run and holds the run's lock meanwhile.
+
+    A run whose process is asked to end, as everything is at the end of ``secchi up``, is cancelled and has not failed.
 
     Raises:
         dagster.Failure: with the one line of a ``SecchiError``.
@@ -53,9 +55,12 @@ def open_run(config: Config, run_id: str) -> Iterator["Context"]:
     from pipelines.context import open_context
 
     try:
-        context = open_context(config, run_id)
-        with _alive(_folder(config), run_id):
+        context = open_context(config, run.run_id)
+        with _alive(_folder(config), run.run_id):
             yield context
+    except dg.DagsterExecutionInterruptedError:
+        instance.report_run_canceling(run)
+        raise
     except SecchiError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 

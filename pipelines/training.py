@@ -352,7 +352,7 @@ def training_asset(config: Config, tables: Mapping[str, Table]) -> dg.AssetsDefi
     )
     def trained(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         short = None
-        with open_run(config, context.run.run_id) as lakehouse:
+        with open_run(config, context.instance, context.run) as lakehouse:
             for key in sorted(context.selected_asset_keys, key=lambda key: names[key]):
                 try:
                     yield _told(key, train(lakehouse, names[key]))

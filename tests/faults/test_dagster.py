@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from pipelines.config import load_config
-from pipelines.services import stages
+from pipelines.services import dagster_home, stages
 from pipelines.up import Child, Supervisor
 from tests.faults.points import KILL_FILE
 from tests.faults.test_kill import BATCHES, KEYS, VARYING, filled
@@ -97,6 +98,18 @@ def running(tmp_path: Path) -> Iterator[Running]:
     told: list[str] = []
     with Supervisor(tmp_path / "logs", told.append) as supervisor:
         yield Running(tmp_path, supervisor, told)
+
+
+def test_run_that_is_at_work_at_the_end_is_cancelled(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.land(PARTS[0])
+    running.start()
+    running.until(running.runs)
+    running.supervisor.stop()
+    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home(load_config(running.config_path))))
+    with dg.DagsterInstance.get() as instance:
+        newest = instance.get_runs(limit=1)[0]
+    assert newest.status == dg.DagsterRunStatus.CANCELED
+    assert not running.runs()
 
 
 def test_killed_worker_daemon_and_code_server(running: Running, reference: dict[str, pl.DataFrame]) -> None:

@@ -286,7 +286,7 @@ def test_run_whose_process_is_gone_is_failed(tmp_path: Path, instance: dg.Dagste
     job = micro_batch_job(config)
     alive = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     dead = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-    with open_run(config, alive.run_id):
+    with open_run(config, instance, alive):
         (tmp_path / "data" / "runs" / dead.run_id).touch()
         assert fail_dead_runs(instance, config) == [dead.run_id]
         assert fail_dead_runs(instance, config) == []
@@ -301,7 +301,7 @@ def test_run_that_died_before_it_had_its_lock_is_failed(
     config = Config(lakehouse=LakehouseConfig(path=tmp_path / "data"))
     job = micro_batch_job(config)
     dead, alive = (instance.create_run_for_job(job, status=dg.DagsterRunStatus[status]) for _ in range(2))
-    with open_run(config, alive.run_id):
+    with open_run(config, instance, alive):
         assert fail_dead_runs(instance, config) == [], "both may be on their way to their lock"
         monkeypatch.setattr(run_process, "_LONGEST_SILENCE", 0.0)
         assert fail_dead_runs(instance, config) == [dead.run_id]
@@ -311,9 +311,10 @@ def test_lock_is_free_once_its_process_was_killed(tmp_path: Path, instance: dg.D
     config = Config(lakehouse=LakehouseConfig(path=tmp_path / "data"))
     run = instance.create_run_for_job(micro_batch_job(config), status=dg.DagsterRunStatus.STARTED)
     code = (
-        "import sys, time; from pathlib import Path; from pipelines.run_process import open_run\n"
+        "import dagster, sys, time; from pathlib import Path; from pipelines.run_process import open_run\n"
         "from pipelines.config import Config, LakehouseConfig\n"
-        "with open_run(Config(lakehouse=LakehouseConfig(path=Path(sys.argv[1]))), sys.argv[2]):\n"
+        "config, instance = Config(lakehouse=LakehouseConfig(path=Path(sys.argv[1]))), dagster.DagsterInstance.get()\n"
+        "with open_run(config, instance, instance.get_run_by_id(sys.argv[2])):\n"
         "    print('open', flush=True); time.sleep(600)"
     )
     child = subprocess.Popen(
