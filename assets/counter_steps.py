@@ -4,16 +4,27 @@ Whether a step is over a restart is known from sysUpTime and ifCounterDiscontinu
 from the counter alone; a counter that went back has wrapped only where something speaks for it.
 """
 
+from datetime import timedelta
+
 import polars as pl
 
-from assets.snmp_interfaces import if_index, visits
+from assets.look_back import LookBack
+from assets.snmp_interfaces import if_index, untold, visits
 from assets.snmp_uptimes import GAP, POLL, uptimes, with_uptimes
+from resources.row_order import sort_rows
+from resources.selection import Among, Where
 
 REACH_AHEAD = 2 * GAP + POLL
 """A sample judges the step that begins with it, and what it tells of an interface counts for as long as that."""
 
-REACH_BACK = 2 * POLL
+REACH_BACK = POLL
 """What a poll tells late counts for what it read first."""
+
+READS = (
+    *("device_id", "metric_oid", "object_name", "mib_module", "instance", "instance_identifier", "data_type"),
+    *("metric_value", "numeric_value", "counter_value", "poll_id", "observed_at"),
+)
+"""Columns of the samples."""
 
 STEPS = {
     "normal": "it went on",
@@ -35,6 +46,15 @@ _OCTETS = ("ifInOctets", "ifOutOctets", "ifHCInOctets", "ifHCOutOctets")
 # Polls jitter, and some agents bring their counters up to date every 10 s only.
 _PLAUSIBLE_RATIO = 1.1
 _PLAUSIBLE_SECONDS = 10.0
+
+
+def _beside(samples: pl.DataFrame) -> tuple[Where, ...]:
+    return (Among("object_name", ["sysUpTime", *untold(samples)]),)
+
+
+_TRUSTED = timedelta(seconds=45)  # what is polled more often is computed from what is near; the default is 30 s
+LOOK_BACK = LookBack(near=_TRUSTED + POLL, trusted=_TRUSTED, since="before_at", beside=_beside)
+"""A step is right with its two samples, whose polls may have begun a minute before them, and what other polls tell."""
 
 
 def counter_steps(samples: pl.DataFrame) -> pl.DataFrame:
@@ -70,7 +90,7 @@ def _counters(samples: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_samples_before(counters: pl.DataFrame) -> pl.DataFrame:
-    ordered = counters.sort(*_SERIES, "observed_at", "metric_oid")
+    ordered = sort_rows(counters, [*_SERIES, "observed_at", "metric_oid"])
     is_near = pl.all_horizontal(pl.col(c) == pl.col(c).shift(1) for c in _SERIES) & (
         pl.col("observed_at") - pl.col("observed_at").shift(1) <= GAP
     )
@@ -87,7 +107,8 @@ def _with_samples_before(counters: pl.DataFrame) -> pl.DataFrame:
 
 def _with_reboots(steps: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
     """Adds whether the agent started within the step, and whether it is known that it did not."""
-    joined = with_uptimes(steps, told)
+    moments = with_uptimes(steps.select("device_id", "observed_at").unique(), told)
+    joined = steps.join(moments, on=["device_id", "observed_at"], how="left", maintain_order="left")
     is_within = (
         pl.col(f"zero_at{x}").is_between("before_at", "observed_at", closed="right") & ~pl.col(f"has_rolled{x}")
         for x in ("", "_behind")

@@ -3,12 +3,19 @@
 import polars as pl
 
 from assets.snmp_uptimes import GAP, POLL, with_uptimes
+from resources.row_order import sort_rows
 
 _SATURATED = 2**32 - 1
 _INTERFACE = ("device_id", "if_index")
 _VISIT = (*_INTERFACE, "poll_id")
 _NAMES = ("ifName", "ifDescr", "ifAlias", "ifPhysAddress")
 _NUMBERS = ("ifHighSpeed", "ifSpeed", "ifCounterDiscontinuityTime")
+_VALUES = ("metric_value", "numeric_value")
+_FACTS = {
+    **dict.fromkeys(_NAMES, pl.when(pl.col("metric_value").str.strip_chars() != "").then("metric_value")),
+    **dict.fromkeys(_NUMBERS, pl.col("numeric_value")),
+}
+"""What a poll may tell of an interface, and how."""
 
 
 def if_index() -> pl.Expr:
@@ -16,10 +23,22 @@ def if_index() -> pl.Expr:
     return pl.when(pl.col("mib_module") == "IF-MIB").then(pl.col("instance").cast(pl.Int64, strict=False))
 
 
+def untold(samples: pl.DataFrame) -> list[str]:
+    """The facts that some poll of an interface's counters does not tell of it: they may be taken from other polls."""
+    mine = samples.filter(pl.col("mib_module") == "IF-MIB")
+    polled = mine.filter(pl.col("counter_value").is_not_null()).select("poll_id", "instance").unique()
+    found = []
+    for name, value in _FACTS.items():
+        told = mine.filter(pl.col("object_name") == name, value.is_not_null()).select("poll_id", "instance")
+        if told.is_empty() or not polled.join(told, on=told.columns, how="anti").is_empty():
+            found.append(name)
+    return found
+
+
 def visits(counters: pl.DataFrame, samples: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
     """One row a poll of counters of an interface: ``device_id, if_index, poll_id`` and what is known of it then.
 
-    A fact is taken from the same poll, else as it was told last since the agent started, else as it is told next. The
+    A fact is taken from the same poll, else as it was told last before that since the agent started, else next. The
     ``interface_id`` stays when an agent numbers its interfaces anew: it is the first of ifName, ifDescr, ifAlias and
     ifPhysAddress that the interface has alone among those of the poll, else the ifIndex.
 
@@ -29,13 +48,11 @@ def visits(counters: pl.DataFrame, samples: pl.DataFrame, told: pl.DataFrame) ->
         told: their uptimes.
     """
     found = counters.filter(pl.col("if_index").is_not_null()).group_by(_VISIT).agg(pl.col("observed_at").min())
-    found = with_uptimes(found, told).select(*_VISIT, at="observed_at", started_at=_started())
-    facts = samples.filter(pl.col("mib_module") == "IF-MIB").with_columns(if_index=if_index())
-    text = pl.col("metric_value")
-    for name in _NAMES:
-        found = _with_fact(found, facts, name, pl.when(text.str.strip_chars() != "").then(text))
-    for name in _NUMBERS:
-        found = _with_fact(found, facts, name, pl.col("numeric_value"))
+    found = found.with_columns(pl.col("observed_at").min().over("device_id", "poll_id"))
+    facts = samples.filter(pl.col("mib_module") == "IF-MIB", pl.col("object_name").is_in(list(_FACTS)))
+    facts = sort_rows(facts.with_columns(if_index=if_index()), ["observed_at", "metric_oid"])
+    for name, value in _FACTS.items():
+        found = _with_fact(found, _told(facts, name, value), name, told)
     high, low = pl.col("ifHighSpeed"), pl.col("ifSpeed")
     return found.select(
         *_VISIT,
@@ -46,6 +63,11 @@ def visits(counters: pl.DataFrame, samples: pl.DataFrame, told: pl.DataFrame) ->
         ),
         discontinuity="ifCounterDiscontinuityTime",
     )
+
+
+def _told(facts: pl.DataFrame, name: str, value: pl.Expr) -> pl.DataFrame:
+    told = facts.filter(pl.col("object_name") == name).select(*_VISIT, value.alias(name), told_at="observed_at")
+    return told.drop_nulls()
 
 
 def _started() -> pl.Expr:
@@ -59,20 +81,19 @@ def _alone(name: str) -> pl.Expr:
     return pl.when(is_alone).then(pl.format(f"{name}:{{}}", name))
 
 
-def _with_fact(found: pl.DataFrame, facts: pl.DataFrame, name: str, value: pl.Expr) -> pl.DataFrame:
-    told = (
-        facts.filter(pl.col("object_name") == name)
-        .select(*_VISIT, value.alias(name), told_at="observed_at")
-        .drop_nulls()
-        .sort("told_at", *_VISIT, name)
-    )
-    same = told.unique(_VISIT, keep="last", maintain_order=True).select(*_VISIT, pl.col(name).alias("_same"))
-    joined = found.join(same, on=_VISIT, how="left", maintain_order="left")
-    names = {"_before": ("backward", GAP), "_behind": ("forward", POLL)}
-    for column, (strategy, tolerance) in names.items():
-        joined = joined.join_asof(
-            told.select(*_INTERFACE, "told_at", pl.col(name).alias(column)),
-            left_on="at",
+def _with_fact(found: pl.DataFrame, facts: pl.DataFrame, name: str, told: pl.DataFrame) -> pl.DataFrame:
+    same = facts.unique(_VISIT, keep="last", maintain_order=True).select(*_VISIT, name)
+    joined = found.join(same, on=_VISIT, how="left")
+    lacking = joined.filter(pl.col(name).is_null())
+    if facts.is_empty() or lacking.is_empty():
+        return joined
+    known = [column for column in found.columns if column != name]
+    other = with_uptimes(lacking.select(known), told).select(*known, started_at=_started())
+    columns = ("_before", "_behind")
+    for column, strategy, tolerance in zip(columns, ("backward", "forward"), (GAP, POLL), strict=True):
+        other = other.join_asof(
+            facts.select(*_INTERFACE, "told_at", pl.col(name).alias(column)),
+            left_on="observed_at",
             right_on="told_at",
             by=_INTERFACE,
             strategy=strategy,  # type: ignore[arg-type]
@@ -81,5 +102,6 @@ def _with_fact(found: pl.DataFrame, facts: pl.DataFrame, name: str, value: pl.Ex
             coalesce=False,
         )
         is_of_another_run = (pl.col("told_at") < pl.col("started_at")).fill_null(False)
-        joined = joined.with_columns(pl.when(~is_of_another_run).then(column).alias(column)).drop("told_at")
-    return joined.with_columns(pl.coalesce("_same", *names).alias(name)).drop("_same", *names)
+        other = other.with_columns(pl.when(~is_of_another_run).then(column).alias(column)).drop("told_at")
+    filled = other.with_columns(pl.coalesce(columns).alias(name)).select(joined.columns)
+    return pl.concat([joined.filter(pl.col(name).is_not_null()), filled])

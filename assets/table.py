@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 import pyarrow as pa
 
+from assets.look_back import LookBack
 from resources.errors import ConfigurationError
+from resources.selection import Where
 from resources.stored_table import Partition, StoredTable
 
 Layer = Literal["bronze", "silver", "gold", "reference", "ops", "quarantine", "quality"]
@@ -119,6 +121,9 @@ class Table:
         repeats_within: how long after a row the same one may be sent again, and is known as a duplicate when decoded.
         model: name of the anomaly model given to the function as ``model``; None for none.
         final_only: whether only final rows of the input are used.
+        reads: computed tables only: the columns of the inputs that the function reads; all of them if empty.
+        only: computed tables only: conditions on the rows of the inputs, where those have the column.
+        look_back: computed tables of one input only: how little of the past is read where that is enough.
         definition: changes when the function would give another result for the same rows; the table is rebuilt then.
         function: the pure function, or None (bronze and side outputs have none).
     """
@@ -142,6 +147,9 @@ class Table:
     sender: tuple[str, ...] = ()
     window: Window | None = None
     final_only: bool = False
+    reads: tuple[str, ...] = ()
+    only: tuple[Where, ...] = ()
+    look_back: LookBack | None = None
     definition: str = ""
     partitions: tuple[Partition, ...] = ()
     sort: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from pysnmp.hlapi.v3arch.asyncio import (
 
 from benchmarks import snmp_traps
 from benchmarks.snmp_fuzz import fuzz
+from benchmarks.snmp_rates import rates
 from benchmarks.snmp_scale import scale
 from resources.snmp import MAX_REPETITIONS, SnmpSession
 from tests.resources.snmpd import snmpd
@@ -128,6 +129,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Figures]] = {
     "traps": lambda options: snmp_traps.traps(options.traps),
     "informs": lambda options: snmp_traps.informs(options.informs),
     "decode": lambda options: snmp_traps.decode(options.varbinds),
+    "rates": lambda options: rates(options.polled, options.history),
     "fuzz": lambda options: fuzz(options.datagrams, options.answers),
 }
 
@@ -142,6 +144,8 @@ def main() -> None:
     options.add_argument("--traps", type=int, default=60_000)
     options.add_argument("--informs", type=int, default=500)
     options.add_argument("--varbinds", type=int, default=600_000)
+    options.add_argument("--polled", type=int, default=3000, help="targets whose counters are judged")
+    options.add_argument("--history", type=int, default=90, help="cycles of 10 s before the measured ones")
     options.add_argument("--datagrams", type=int, default=1_000_000, help="mutated traps")
     options.add_argument("--answers", type=int, default=100_000, help="mutated answers to the poller")
     chosen = options.parse_args()

@@ -14,9 +14,9 @@ from assets.scoring import judged_keys
 from assets.table import Table
 from data_quality.contract import RECEIVED_AT, SET_LATER, apply_contract
 from data_quality.measures import Measure, reconciled
+from pipelines.closure import computed_rows
 from pipelines.context import Context
 from pipelines.gold_plan import DEFINITION, REBUILD, input_conditions, share, spans_of
-from pipelines.gold_step import computed_rows
 from pipelines.recent_rows import MOST_ROWS, before_window, newest_files
 from pipelines.reference_refresh import is_versioned, marker_of, version_in
 from pipelines.silver_step import decode, judge, sender_of, stored_keys

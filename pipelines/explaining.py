@@ -21,9 +21,9 @@ from ml.policy import holding
 from ml.quantities import END, START
 from ml.rarity import with_rarity
 from ml.recomputation import Recomputed, recompute
+from pipelines.closure import closure
 from pipelines.context import Context
 from pipelines.gold_plan import window_of
-from pipelines.gold_step import closure
 from pipelines.plotting import WIDTH, figure, shade, write_png
 from pipelines.printing import counted
 from pipelines.reference_step import side_inputs

@@ -4,17 +4,14 @@ from datetime import datetime
 
 import polars as pl
 
-from assets.aggregation import Aggregation
-from assets.episodes import Condition
-from assets.lookups import Enriched
 from assets.table import Table
 from assets.windowing import END
 from data_quality.contract import SET_LATER, apply_contract
+from pipelines.closure import closure, computed_rows
 from pipelines.context import Context, TableResult
 from pipelines.episode_step import episodes_of, replaced_episodes
-from pipelines.gold_plan import GoldPlan, has_passed, input_conditions, plan_gold, read_ranges, window_of
+from pipelines.gold_plan import GoldPlan, has_passed, plan_gold, window_of
 from pipelines.quarantine import commit_quarantine, computed_reject_rows, reasons
-from pipelines.reference_step import side_inputs
 from pipelines.replacing import replace_rows
 from pipelines.spans import HIGH, LOW, within
 from resources.commit import Commit, stands_at
@@ -58,35 +55,6 @@ def _compute(context: Context, table: Table, plan: GoldPlan) -> tuple[pl.DataFra
     time = context.config.time
     good, violations = apply_contract(table, wanted, skew=time.skew, earliest=time.earliest)
     return good.select(calculated.keys()), computed_reject_rows(context, table, violations)
-
-
-def computed_rows(context: Context, table: Table, spans: pl.DataFrame) -> pl.DataFrame:
-    """What the table's function gives for the input of the spans; rows beyond the spans may be incomplete."""
-    rows = closure(context, table, spans)
-    assert table.function is not None
-    side = side_inputs(context, table)
-    if table.model:
-        # What stands before is read to look back at; only the rows of the spans are judged.
-        wanted = within(rows[0], spans, table.series, str(table.time)).select(*table.series, str(table.time))
-        policies = context.config.ml.rules()
-        side |= {"model": context.models.latest(table.model), "wanted": wanted, "policies": policies}
-    output: pl.DataFrame = table.function(*rows, **side)
-    return output
-
-
-def closure(context: Context, table: Table, spans: pl.DataFrame) -> list[pl.DataFrame]:
-    """The rows of each input that the spans are computed from; more of the same series do no harm."""
-    ranges, series = read_ranges(spans), spans.select(table.series).unique()
-    reads = table.function.reads if isinstance(table.function, Aggregation | Condition | Enriched) else None
-    found = []
-    for source in table.inputs:
-        where = (Ranges(str(source.time), ranges), *input_conditions(table))
-        columns = [*reads, *({_RETRACTED} & source.schema.keys())] if reads else None
-        rows = context.lakehouse.read(source.stored, *where, columns=columns)
-        if _RETRACTED in rows.columns:
-            rows = rows.filter(~pl.col(_RETRACTED).fill_null(False))
-        found.append(rows.join(series, on=list(table.series), how="semi", nulls_equal=True))
-    return found
 
 
 def _current_rows(context: Context, table: Table, plan: GoldPlan, computed: pl.DataFrame) -> pl.DataFrame:

@@ -6,10 +6,10 @@ import polars as pl
 
 from assets.expressions import nearest
 from assets.table import Table
+from pipelines.closure import computed_rows
 from pipelines.context import Context
 from pipelines.episode_step import raised
 from pipelines.gold_plan import window_of
-from pipelines.gold_step import computed_rows
 from pipelines.spans import with_reach, within
 from resources.errors import ConfigurationError
 from resources.selection import Ranges

@@ -67,3 +67,12 @@ def coalesce(ranges: Iterable[tuple[Any, Any]], most: int = 24) -> list[tuple[An
     gaps = sorted(range(1, len(joined)), key=lambda i: joined[i][0] - joined[i - 1][1], reverse=True)
     cuts = [0, *sorted(gaps[: most - 1]), len(joined)]
     return [(joined[a][0], joined[b - 1][1]) for a, b in pairwise(cuts)]
+
+
+def without(ranges: Iterable[tuple[Any, Any]], taken: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """What of the ranges none of ``taken`` holds."""
+    left = sorted(ranges)
+    for low, high in taken:
+        cut = [part for a, b in left for part in ((a, min(b, low)), (max(a, high), b))]
+        left = [(a, b) for a, b in cut if a < b]
+    return left

@@ -19,8 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
         (["joins", "--rows", "6000"], r"join: rows=6000 .* rows_equal=true"),
         (["long_windows", "--history", "6000", "--batch", "1000"], r"long_windows: .*"),
         (
-            ["snmp", "--sections", "decode,fuzz", "--varbinds", "6000", "--datagrams", "400", "--answers", "40"],
-            r"snmp: .*",
+            [
+                *("snmp", "--sections", "decode,fuzz,rates", "--varbinds", "6000", "--datagrams", "400"),
+                *("--answers", "40", "--polled", "3", "--history", "2"),
+            ],
+            r"snmp: .* rates_cycle_s=\S+ rates_growth=\S+",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

@@ -89,6 +89,10 @@ def _availability(polls: pl.DataFrame) -> pl.DataFrame:
     series=("device_id",),
     time="window_start",
     window=Window(size=_SIZE, lateness=timedelta(seconds=30)),
+    reads=(
+        *("device_id", "observed_at", "poll_id", "is_up", "duration_seconds", "pdus", "timeouts"),
+        *("metric_oid", "metric_value", "numeric_value"),
+    ),
     definition="1",  # another one with other objects: what is stored is computed again
     partitions=(Partition("window_start", "day"),),
     kinds=("iceberg", "gold", "polars", "snmp"),

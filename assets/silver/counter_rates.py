@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from assets.counter_steps import REACH_AHEAD, REACH_BACK, STEPS, counter_steps
+from assets.counter_steps import LOOK_BACK, REACH_AHEAD, REACH_BACK, READS, STEPS, counter_steps
 from assets.silver.snmp_samples import snmp_samples
 from assets.table import UTC_TIME, Window, column, table
 from resources.stored_table import Partition
@@ -80,7 +80,9 @@ _COLUMNS = (
     sender=("device_id",),
     time="observed_at",
     window=Window(size=timedelta(0), reach_ahead=REACH_AHEAD, reach_back=REACH_BACK, has_finality=False),
-    definition="2",  # another one with other rules: what is stored is judged again
+    reads=READS,
+    look_back=LOOK_BACK,
+    definition="3",  # another one with other rules: what is stored is judged again
     partitions=(Partition("observed_at", "hour"),),
     sort=("observed_at", "device_id", "counter", "instance_id"),
     kinds=("iceberg", "silver", "polars", "snmp"),
@@ -94,8 +96,4 @@ def counter_rates(samples: pl.DataFrame) -> pl.DataFrame:
     and ifCounterDiscontinuityTime; octets of an interface are compared with its speed. A late sample judges the steps
     that it touches again.
     """
-    return (
-        counter_steps(samples)
-        .select(c.name for c in _COLUMNS)
-        .sort("observed_at", "device_id", "counter", "metric_oid")
-    )
+    return counter_steps(samples).select(c.name for c in _COLUMNS)

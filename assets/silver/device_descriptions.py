@@ -8,6 +8,7 @@ from assets.locations import location_columns, location_parts
 from assets.silver.snmp_samples import snmp_samples
 from assets.snmp_uptimes import GAP, POLL
 from assets.table import UTC_TIME, Window, column, table
+from resources.selection import Among
 from resources.stored_table import Partition
 
 _SAMPLES = "silver.snmp_samples"
@@ -40,6 +41,8 @@ _COLUMNS = (
     sender=("device_id",),
     time="observed_at",
     window=Window(size=timedelta(0), reach_ahead=2 * GAP + POLL, reach_back=POLL, has_finality=False),
+    reads=("device_id", "metric_oid", "object_name", "metric_value", "poll_id", "observed_at"),
+    only=(Among("object_name", [origin for origin, _ in _FACTS.values()]),),
     definition="1",  # another one with other rules: what is stored is computed again
     partitions=(Partition("observed_at", "day"),),
     kinds=("iceberg", "silver", "polars", "snmp"),

@@ -20,7 +20,7 @@ def steps(*frames: pl.DataFrame) -> list[dict[str, Any]]:
     assert counter_rates.function is not None
     output: pl.DataFrame = counter_rates.function(pl.concat(frames))
     assert output.schema == {n: t for n, t in counter_rates.schema.items() if n in COLUMNS}
-    return output.to_dicts()
+    return output.sort("observed_at", "counter", "metric_oid").to_dicts()
 
 
 def judged(samples: list[Sample]) -> list[tuple[str, int | None]]:

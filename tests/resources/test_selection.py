@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.selection import coalesce
+from resources.selection import coalesce, without
 
 
 @given(
@@ -29,3 +29,16 @@ def test_coalescing_closes_the_smallest_gaps() -> None:
     assert coalesce([(0, 1), (2, 3), (10, 11), (100, 101)], 3) == [(0, 3), (10, 11), (100, 101)]
     assert coalesce([(0, 1), (2, 3), (10, 11), (100, 101)], 1) == [(0, 101)]
     assert coalesce([]) == []
+
+
+spans_of = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda s: (s[0], sum(s))), max_size=8)
+
+
+@given(spans_of, spans_of)
+def test_without_leaves_what_no_other_range_holds(ranges: list[tuple[int, int]], taken: list[tuple[int, int]]) -> None:
+    def covered(given: list[tuple[int, int]]) -> set[int]:
+        return {n for low, high in given for n in range(low, high)}
+
+    left = without(ranges, taken)
+    assert covered(left) == covered(ranges) - covered(taken)
+    assert all(low < high for low, high in left)
