@@ -32,7 +32,7 @@ _BLOCKS = 8
 _SEEN_LONG = 300
 _GOES_ON = 6.0
 _RIDGE = 0.5
-_FINEST = {"readings": 0.1, "silence": 0.5, "sustained": 0.1, "trend": 0.1, "residual": 0.1}
+_FINEST = {"readings": 0.1, "silence": 0.5, "stuck": 0.5, "sustained": 0.1, "trend": 0.1, "residual": 0.1}
 """A scale is at least this: of a count's logarithm, of windows that are missing, and of z-scores."""
 
 _PLAIN = {"median": 0.0, "scale": 1.0, "wander": 0.0}

@@ -7,6 +7,7 @@ from ml.baselines import Usual, looked_up, smoothed, z_score
 from ml.quantities import FEATURES, Floats, Ordered
 
 FEATURE_COLUMNS = tuple(f"feature_{name}" for name in FEATURES)
+_STUCK = FEATURES.index("stuck")
 FURTHEST = 1e6
 """z-scores end here: the square of one of a constant quantity could overflow."""
 
@@ -15,6 +16,7 @@ def z_scores(windows: Ordered, baselines: pl.DataFrame) -> tuple[Floats, Usual]:
     """The z-scores of every window, a column for each of ``FEATURES``, and what is usual there.
 
     NaN where a quantity is missing: no window directly before, or one reading only; and where the series is unknown.
+    A series that moves more often than usual is not the less stuck for it.
     """
     usual = looked_up(windows, baselines)
     values = {**windows.measured, **smoothed(windows, usual)}
@@ -22,5 +24,6 @@ def z_scores(windows: Ordered, baselines: pl.DataFrame) -> tuple[Floats, Usual]:
     # The first window that was ever seen follows no silence.
     values["silence"] = np.where(windows.start <= usual.columns["first_start"], np.nan, values["silence"])
     matrix = np.column_stack([z_score(values[name], name, usual) for name in FEATURES])
+    matrix[:, _STUCK] = np.maximum(matrix[:, _STUCK], 0.0)
     matrix[~np.isfinite(windows.measured["level"])] = np.nan
     return np.clip(matrix, -FURTHEST, FURTHEST), usual

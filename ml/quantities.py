@@ -15,8 +15,8 @@ START = "window_start"
 END = "window_end"
 KEY = (*SERIES, START)
 
-MEASURED = ("level", "spread", "slope", "change", "range", "tail", "readings", "silence")
-"""What is measured of a window and of the one before it."""
+MEASURED = ("level", "spread", "slope", "change", "range", "tail", "readings", "silence", "stuck")
+"""What is measured of a window and of those directly before it."""
 
 SMOOTHED = ("sustained", "trend", "residual")
 """What is computed from the levels of up to ``SPAN`` windows."""
@@ -121,4 +121,20 @@ def _measured(windows: Ordered) -> dict[str, Floats]:
         "tail": _column(rows, col("p99") - col("p50")),
         "readings": _column(rows, col("readings").cast(pl.Float64).log1p()),
         "silence": missed,
+        "stuck": _unmoved(windows, is_first | (since != windows.size)),
     }
+
+
+def _unmoved(windows: Ordered, is_apart: npt.NDArray[np.bool_]) -> Floats:
+    """How many windows in a row, up to this one, brought no other value than the one before; ``REACH`` at the most.
+
+    Where a window has no minimum and maximum, its mean is what may stay the same.
+    """
+    low, high, last_value = (_column(windows.rows, pl.coalesce(n, "mean")) for n in ("minimum", "maximum", "last"))
+    before = np.full(len(low), np.nan)
+    before[1:] = last_value[:-1]
+    moved = np.flatnonzero(is_apart | (low != high) | (low != before))
+    place = np.arange(len(low))
+    last = np.full(len(low), -REACH)
+    last[moved] = moved
+    return np.minimum(place - np.maximum.accumulate(last), REACH).astype(np.float64)

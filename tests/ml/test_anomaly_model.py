@@ -125,6 +125,36 @@ def test_silence_is_an_anomaly_of_the_first_window_after_it(model: Model) -> Non
     assert rows["top_feature"].to_list() == ["silence"] * 4
 
 
+def test_sensor_that_sticks_is_found_within_minutes(model: Model) -> None:
+    """Each goes on with the last reading of minute 99 for half an hour."""
+    windows = simulated(series=8, windows=200, seed=5)
+    begun = pl.col("last").filter(pl.col(START) == T0 + timedelta(minutes=99)).first().over("sensor_id")
+    is_stuck = pl.col(START).is_between(T0 + timedelta(minutes=100), T0 + timedelta(minutes=129))
+    names = ("mean", "minimum", "maximum", "p50", "p95", "p99", "first", "last")
+    frozen = [pl.when(is_stuck).then(begun).otherwise(name).alias(name) for name in names]
+    rows = judge(model, windows.with_columns(*frozen, pl.when(is_stuck).then(0.0).otherwise("stddev").alias("stddev")))
+    late = rows.filter(pl.col(START).is_between(T0 + timedelta(minutes=106), T0 + timedelta(minutes=129)))
+    assert share(late) == 1
+    assert late.filter(top_feature="stuck").height > 0.9 * late.height
+
+
+@pytest.mark.parametrize("dwell", [2, 20, 200])
+def test_sensor_of_two_states_is_not_called_stuck(dwell: int) -> None:
+    random = np.random.default_rng(dwell)
+    parts = []
+    for sensor in range(4):
+        state = np.cumsum(random.random(2_000) < 1 / dwell) % 2 + sensor
+        values = dict.fromkeys(("mean", "minimum", "maximum", "p50", "p95", "p99", "first", "last"))
+        windows = (
+            window(n, sensor_id=sensor, stddev=0.0, **{k: float(v) for k in values}) for n, v in enumerate(state)
+        )
+        parts.append(frame(*windows))
+    rows = pl.concat(parts)
+    known = train(rows.filter(pl.col(START) < T0 + timedelta(minutes=1_000)), trees=60, seed=0)
+    called = judge(known, rows).filter(pl.col(START) >= T0 + timedelta(minutes=1_000), top_feature="stuck")
+    assert called.height <= 5 * RATE * 4_000
+
+
 def drifting(windows: pl.DataFrame) -> pl.DataFrame:
     random = np.random.default_rng(9)
     moved = ("mean", "minimum", "maximum", "p50", "p95", "p99", "first", "last")

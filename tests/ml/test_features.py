@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ml.baselines import MIN_WINDOWS, learn
 from ml.features import FURTHEST, z_scores
-from ml.quantities import FEATURES, KEY, SERIES, SPAN, ordered
+from ml.quantities import FEATURES, KEY, REACH, SERIES, SPAN, ordered
 from tests.ml.windows import frame, window
 
 LEVELS = [10.0 + (minute * 7 % 5) for minute in range(200)]
@@ -91,6 +91,38 @@ def test_change_does_not_cross_series(usual: pl.DataFrame) -> None:
 def test_silence_counts_the_windows_that_are_missing(usual: pl.DataFrame) -> None:
     rows = judged(usual, *(window(minute) for minute in (300, 301, 309)))
     assert [row["silence"] for row in rows] == pytest.approx([2 * SPAN, 0, 2 * 7])
+
+
+def at(minute: int, value: float | None, mean: float | None = None) -> dict[str, Any]:
+    """A window whose readings are all equal, or one without minimum and maximum."""
+    return window(minute, mean=value if mean is None else mean, minimum=value, maximum=value, last=value)
+
+
+def test_stuck_counts_the_windows_that_bring_no_other_value(usual: pl.DataFrame) -> None:
+    same = [at(300 + minute, 12.0) for minute in range(4)]
+    rows = judged(usual, *same, window(304, last=11.0), at(305, 12.0), at(306, 13.0), at(307, 13.0), at(309, 13.0))
+    assert [row["stuck"] for row in rows] == [0, 2, 4, 6, 0, 0, 0, 2, 0]
+
+
+def test_stuck_follows_the_mean_where_there_is_no_minimum(usual: pl.DataFrame) -> None:
+    rows = judged(usual, *(at(300 + minute, None, mean) for minute, mean in enumerate((12.0, 12.0, 12.0, 11.0))))
+    assert [row["stuck"] for row in rows] == [0, 2, 4, 0]
+
+
+def test_stuck_does_not_cross_series_and_ends_within_reach(usual: pl.DataFrame) -> None:
+    other = {**at(299, 12.0), "sensor_id": 0}
+    rows = judged(usual, other, *(at(300 + minute, 12.0) for minute in range(REACH + 10)))[1:]
+    assert (rows[0]["stuck"], rows[REACH]["stuck"], rows[-1]["stuck"]) == (0, 2 * REACH, 2 * REACH)
+
+
+def test_stuck_is_judged_by_what_is_usual() -> None:
+    """A constant sensor that moves is not the less stuck for it, and one that moves seldom may stand still."""
+    constant = learned(frame(*(at(minute, 12.0) for minute in range(200))))
+    seldom = learned(frame(*(at(minute, 12.0 + minute // 20 % 2) for minute in range(400))))
+    still = [at(500 + minute, 12.0) for minute in range(20)]
+    for usual in (constant, seldom):
+        rows = judged(usual, *still, at(520, 13.0))
+        assert all(0 <= row["stuck"] < 3 for row in rows)
 
 
 def test_first_window_ever_follows_no_silence(usual: pl.DataFrame) -> None:
