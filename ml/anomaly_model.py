@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ml.baselines import MIN_WINDOWS, learn
@@ -17,7 +18,7 @@ from ml.drift import Reference, reference
 from ml.features import z_scores
 from ml.groups import CATEGORY
 from ml.policy import Policy, assigned
-from ml.quantities import FEATURES, SERIES, Ordered, by_devices, measured, ordered
+from ml.quantities import FEATURES, SERIES, Floats, Ordered, by_devices, measured
 from ml.rarity import SHARES, learned, with_rarity
 from resources.errors import ConfigurationError
 from resources.model_store import ModelRefusedError, StoredModel
@@ -34,6 +35,8 @@ _MOST_CALIBRATED = 400_000
 _MOST_REFERENCE = 20_000
 _PART, _THREADS = 65_536, 2
 _WANTED = "_is_wanted"
+
+_Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -118,31 +121,41 @@ def train(
     none = pl.repeat(False, windows.height, eager=True)
     flags = [none if flag is None else flag for flag in (excluded, false_alarms)]
     shares = learned(windows, ~flags[0]) if CATEGORY in windows.columns else windows.select(SERIES).clear()
-    windows = with_rarity(windows, shares)
-    rows = ordered(windows.with_columns(flags[0].alias("_excluded"), flags[1].alias("_false_alarm")))
+    windows = with_rarity(windows, shares).with_columns(flags[0].alias("_excluded"), flags[1].alias("_false_alarm"))
+    # Devices do not look at each other; what is worked out of all their windows at once would take many times as much.
+    parts = by_devices(windows, _PART)
+    learned_of = [_learned(measured(part)) for part in parts]
+    usual = pl.concat([baselines for baselines, _, _ in learned_of])
+    known = np.concatenate([scores for _, _, scores in learned_of])
+    if not len(known):
+        raise ValueError(f"{windows.height} windows of no series with at least {MIN_WINDOWS} windows each")
+    module = detector(name)
+    state = module.fit(known, trees=trees, seed=seed)
+    every = max(1, -(-len(known) // _MOST_CALIBRATED))
+    sample = known[:: max(1, -(-len(known) // _MOST_REFERENCE))]
+    bins, trained_rows = reference(sample, module.score(state, sample)), len(known)
+    flagged = [is_normal for _, is_normal, _ in learned_of]
+    del known, learned_of
+    left_out = (_left_out(module, state, measured(p), flags, every) for p, flags in zip(parts, flagged, strict=True))
+    calibrated = _calibrated(module, state, pl.concat(left_out), usual)
+    if SHARES in shares.columns:
+        calibrated = calibrated.join(shares, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
+    return Model(state, calibrated, name, FEATURES, trained_rows, bins)
+
+
+def _learned(rows: Ordered) -> tuple[pl.DataFrame, _Flags, Floats]:
+    """What is usual in the series of some devices, which of their windows are normal, and the z-scores of those."""
     is_normal = ~rows.rows["_excluded"].to_numpy() & np.isfinite(rows.measured["level"])
     baselines = learn(rows, is_normal)
     scores, usual = z_scores(rows, baselines)
     is_normal &= usual.is_known
-    if not is_normal.any():
-        raise ValueError(f"{windows.height} windows of no series with at least {MIN_WINDOWS} windows each")
-    module = detector(name)
-    state = module.fit(scores[is_normal], trees=trees, seed=seed)
-    calibrated = _calibrated(module, state, rows, is_normal, baselines)
-    if SHARES in shares.columns:
-        calibrated = calibrated.join(shares, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
-    sample = scores[is_normal][:: max(1, -(-int(is_normal.sum()) // _MOST_REFERENCE))]
-    bins = reference(sample, module.score(state, sample))
-    return Model(state, calibrated, name, FEATURES, int(is_normal.sum()), bins)
+    return baselines, is_normal, scores[is_normal]
 
 
-def _calibrated(
-    module: ModuleType, state: Any, rows: Ordered, is_normal: "np.ndarray[Any, np.dtype[np.bool_]]", usual: pl.DataFrame
-) -> pl.DataFrame:
-    """The baselines with the tail of each series' scores."""
+def _left_out(module: ModuleType, state: Any, rows: Ordered, is_normal: _Flags, every: int) -> pl.DataFrame:
+    """Scores of the normal windows of some devices, each quarter by baselines of the others; one of ``every``."""
     place = rows.rows.select(pl.int_range(pl.len()).over(SERIES), n=pl.len().over(SERIES))
     fold = (place.to_series(0) * _FOLDS // place["n"]).to_numpy()
-    every = max(1, -(-int(is_normal.sum()) // _MOST_CALIBRATED))
     is_sampled = place.to_series(0).to_numpy() % every == 0
     parts = []
     for number in range(_FOLDS):
@@ -156,7 +169,12 @@ def _calibrated(
                 score=pl.Series(module.score(state, scores[judged])),
             )
         )
-    found = tails(pl.concat(parts))
+    return pl.concat(parts)
+
+
+def _calibrated(module: ModuleType, state: Any, scores: pl.DataFrame, usual: pl.DataFrame) -> pl.DataFrame:
+    """The baselines with the tail of each series' scores."""
+    found = tails(scores)
     joined = usual.join(found, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
     average = (pl.col(name).fill_null(pl.lit(found[name].mean())) for name in ("excess_start", "excess_scale"))
     outliers = np.eye(len(FEATURES)) * _OUTLIER

@@ -30,7 +30,10 @@ _QUANTITIES = {
     "tail": ("99th percentile minus median", ("p50", "p99")),
     "readings": ("the logarithm of the number of readings", ("readings",)),
     "silence": ("the number of windows without a reading right before", (START,)),
-    "stuck": ("the number of windows in a row without another value than the one before", ("minimum", "maximum", "last")),
+    "stuck": (
+        "the number of windows in a row without another value than the one before",
+        ("minimum", "maximum", "last"),
+    ),
     "sustained": (f"the average level of the last {SPAN} windows", ("mean",)),
     "trend": (f"the average level of the last {SPAN // 2} windows minus that of as many before", ("mean",)),
     "residual": (f"the average level of the last {SPAN // 2} windows less what the device's others tell", ("mean",)),
