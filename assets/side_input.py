@@ -4,7 +4,7 @@ A version is what a source said when it was taken in, as far as it said somethin
 ``valid_from`` up to ``valid_to``, so that an observation of an earlier time still meets the row that was right then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -42,12 +42,36 @@ class Versions:
         key: columns that name what a row is about.
         columns: the columns of the rows and their types.
         derive: those of them that are made of the others; the source has the rest.
+        told: the tables in ``references`` in, rows that they tell of the same things with their ``valid_from`` out.
+        told_alone: those of the columns that no source has, but they.
     """
 
     identifier: str
     key: tuple[str, ...]
     columns: Mapping[str, pl.DataType]
     derive: Mapping[str, pl.Expr] = field(default_factory=dict)
+    told: Callable[..., pl.DataFrame] | None = None
+    told_alone: tuple[str, ...] = ()
+
+    def beside(self, given: pl.DataFrame | None, told: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a source, if there is one, with what other tables tell.
+
+        They add what the source does not name. To a source of the present they add the values that it leaves out, as
+        they are told now; one that tells times is believed in all it says.
+        """
+        if given is None:
+            return self._whole(told)
+        others = told.join(given, on=list(self.key), how="anti")
+        if VALID_FROM in given.columns:
+            return pl.concat([given, self._whole(others)], how="diagonal").select(given.columns)
+        latest = told.sort(VALID_FROM).unique(self.key, keep="last").drop(VALID_FROM)
+        both = given.join(latest, on=list(self.key), how="full", coalesce=True, suffix="_told")
+        values = [n for n in latest.columns if n not in self.key]
+        return self._whole(both.with_columns(pl.coalesce(n, f"{n}_told") for n in values)).select(given.columns)
+
+    def _whole(self, rows: pl.DataFrame) -> pl.DataFrame:
+        absent = (pl.lit(None, t).alias(n) for n, t in self.columns.items() if n not in rows.columns)
+        return rows.with_columns(*absent).with_columns(**self.derive)
 
     def given(self, raw: pl.DataFrame, valid_from: str | None = None, valid_to: str | None = None) -> pl.DataFrame:
         """The rows of a source in the declared types, with ``valid_from`` and ``valid_to`` where it tells them.
@@ -55,12 +79,10 @@ class Versions:
         Raises:
             SourceUnavailableError: a column is missing, a value is of another type, a key is missing or stands twice.
         """
-        origins = {name: name for name in self.columns if name not in self.derive}
+        origins = {name: name for name in self.columns if name not in (*self.derive, *self.told_alone)}
         origins |= {VALID_FROM: valid_from} if valid_from else {}
         origins |= {VALID_TO: valid_to} if valid_to else {}
-        rows = typed(raw, origins, {**self.columns, VALID_FROM: UTC_TIME, VALID_TO: UTC_TIME}).with_columns(
-            **self.derive
-        )
+        rows = self._whole(typed(raw, origins, {**self.columns, VALID_FROM: UTC_TIME, VALID_TO: UTC_TIME}))
         told = [*self.key]
         if valid_from:
             rows = rows.with_columns(pl.col(VALID_FROM).fill_null(ALWAYS))
@@ -141,20 +163,24 @@ def side_input(
     columns: tuple[Column, ...],
     derived: tuple[Column, ...] = (),
     derive: Mapping[str, pl.Expr] | None = None,
+    told: Callable[..., pl.DataFrame] | None = None,
+    told_alone: tuple[Column, ...] = (),
     **rest: Any,
 ) -> Table:
     """Builds a reference table whose rows come from ``[[reference]]`` of that name.
 
-    ``columns`` are those of the source, ``derived`` what ``derive`` makes of them.
+    ``columns`` are those of the source, ``derived`` what ``derive`` makes of them; ``told`` see ``Versions``.
     """
-    types = {c.name: c.dtype if isinstance(c.dtype, pl.DataType) else c.dtype() for c in (*columns, *derived)}
+    types = {
+        c.name: c.dtype if isinstance(c.dtype, pl.DataType) else c.dtype() for c in (*columns, *told_alone, *derived)
+    }
     return declare(
         layer="reference",
         name=name,
         description=description,
-        columns=(*columns, *derived, *_KEPT),
+        columns=(*columns, *told_alone, *derived, *_KEPT),
         key=(*key, VALID_FROM),
-        function=Versions(f"reference.{name}", key, types, derive or {}),
+        function=Versions(f"reference.{name}", key, types, derive or {}, told, tuple(c.name for c in told_alone)),
         kinds=("iceberg", "reference"),
         **rest,
     )

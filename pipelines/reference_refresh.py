@@ -19,6 +19,7 @@ from pipelines.settings.reference import ReferenceConfig
 from resources.commit import Commit, Marker
 from resources.errors import ConfigurationError, SourceUnavailableError
 from resources.reference_files import read_reference_file, version_of
+from resources.selection import changes
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,17 @@ def changed_since(marker: Marker, version: int) -> datetime | None:
 
 
 def is_due(context: Context, table: Table) -> bool:
-    """Whether the source is another than it was when it was last looked at, or its time has come."""
-    source = source_of(context, table)
-    return source is not None and _is_due(context, source, marker_of(context, table))
+    """Whether the source, or what other tables tell, is another than when it was last looked at; or its time came."""
+    source, marker = source_of(context, table), marker_of(context, table)
+    return (source is not None and _is_due(context, source, marker)) or _is_told_more(context, table, marker)
+
+
+def _is_told_more(context: Context, table: Table, marker: Marker) -> bool:
+    """Whether a table that tells of the same things has other rows than when it was last looked at."""
+    told = [(each.stored, marker.get(each.identifier, 0)) for each in table.references]
+    there = [(stored, after) for stored, after in told if context.lakehouse.exists(stored)]
+    heads = [(stored, after, context.lakehouse.head(stored).batch_id) for stored, after in there]
+    return any(context.lakehouse.files(stored, changes(after, head)) for stored, after, head in heads)
 
 
 def _is_due(context: Context, source: ReferenceConfig, marker: Marker) -> bool:
@@ -84,13 +93,15 @@ def _look(source: ReferenceConfig) -> str:
 
 
 def run_refresh(context: Context, table: Table) -> TableResult:
-    """Looks at the source if that is due; commits a version if it says something new."""
+    """Looks at the source and at what other tables tell if that is due; commits a version if it says something new."""
     result = TableResult(table.identifier)
-    source, frm = source_of(context, table), marker_of(context, table)
-    if source is None or not _is_due(context, source, frm):
+    if not is_due(context, table):
         return result
-    looked, at = _look(source), context.clock()
-    to = {**frm, _LOOKED: looked, _LOOKED_AT: at.isoformat(), _PROBLEM: None}
+    source, frm = source_of(context, table), marker_of(context, table)
+    at = context.clock()
+    to = {**frm, _LOOKED: _look(source) if source else "", _LOOKED_AT: at.isoformat(), _PROBLEM: None}
+    told = [each for each in table.references if context.lakehouse.exists(each.stored)]
+    to |= {each.identifier: context.lakehouse.head(each.stored).batch_id for each in told}
     rows: pl.DataFrame | None = None
     try:
         rows, since = _next_version(context, table, source, frm, at)
@@ -116,7 +127,7 @@ def _function(table: Table) -> Versions:
 
 
 def _next_version(
-    context: Context, table: Table, source: ReferenceConfig, marker: Marker, at: datetime
+    context: Context, table: Table, source: ReferenceConfig | None, marker: Marker, at: datetime
 ) -> tuple[pl.DataFrame, datetime | None]:
     """The table's rows with what the source says now, and since when that differs.
 
@@ -129,7 +140,12 @@ def _next_version(
         raise ConfigurationError(
             f"key is {[*function.key]}, but the stored versions have {key}; take another name for the table"
         )
-    given = _given(function, source)
+    given = _given(function, source) if source else None
+    if function.told:
+        given = function.beside(
+            given, function.told(**{each.name: _stored(context, each) for each in table.references})
+        )
+    assert given is not None
     stored = _stored(context, table)
     rows, since = function(stored, given, at, version_in(marker) + 1)
     time = context.config.time
