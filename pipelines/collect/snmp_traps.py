@@ -82,6 +82,7 @@ class Sources:
 
     def __init__(self, config: SnmpTraps) -> None:
         self._config = config
+        self._burst = max(1.0, config.rate * _BURST_SECONDS)
         self._known: OrderedDict[str, _Source] = OrderedDict()
 
     def refusal(self, address: str, now: float) -> str | None:
@@ -89,14 +90,14 @@ class Sources:
         found = self._known.get(address)
         rate = self._config.rate
         if found is None:
-            found = self._known[address] = _Source(self._is_allowed(address), rate * _BURST_SECONDS, now)
+            found = self._known[address] = _Source(self._is_allowed(address), self._burst, now)
             if len(self._known) > _MOST_SOURCES:
                 self._known.popitem(last=False)
         if not found.is_allowed:
             return "source"
         if not rate:
             return None
-        found.tokens = min(rate * _BURST_SECONDS, found.tokens + (now - found.at) * rate)
+        found.tokens = min(self._burst, found.tokens + (now - found.at) * rate)
         found.at = now
         if found.tokens < 1:
             return "rate"

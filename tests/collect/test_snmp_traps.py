@@ -117,6 +117,26 @@ def test_while_landing_is_full_datagrams_are_dropped_and_counted(
 
 
 @pytest.mark.parametrize(
+    ("options", "why", "taken"),
+    [({"deny": ["127.0.0.0/8"]}, "dropped_source", 0), ({"rate": 0.01}, "dropped_rate", 1)],
+    ids=["source", "rate"],
+)
+def test_what_is_not_let_in_is_counted_and_not_landed(
+    tmp_path: Path, options: dict[str, Any], why: str, taken: int
+) -> None:
+    async def run() -> None:
+        async with listening(tmp_path, **options) as there:
+            for _ in range(3):
+                assert (await there.send("snmptrap", COMMUNITY, *LINK)).returncode == 0
+            async with asyncio.timeout(10):
+                while there.counters["received"] < 3:
+                    await asyncio.sleep(0.01)
+            assert (there.counters["landed"], there.counters[why]) == (taken, 3 - taken)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
     ("stranger", "reason"),
     [
         (UsmUser("eve", "SHA-256", "eve has a secret"), "unknown_user"),
