@@ -2,8 +2,9 @@
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -37,7 +38,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Model(StrictModel):
-    """Base of every section of secchi.toml; ``segment-bytes`` is ``segment_bytes``."""
+    """Base of every section of secchi.toml; ``max-age`` is ``max_age``, and so is ``max-age-seconds`` of a duration."""
 
     @model_validator(mode="before")
     @classmethod
@@ -45,12 +46,23 @@ class Model(StrictModel):
         """Options are spelled either way; names that the user chose stay as they are."""
         if not isinstance(value, dict):
             return value
-        options = {key: key.replace("-", "_") if isinstance(key, str) else key for key in value}
-        options = {key: option if option in cls.model_fields else key for key, option in options.items()}
-        twice = [key for key, option in options.items() if key != option and option in value]
-        if twice:
-            raise ValueError(f"has {twice[0]!r} and {options[twice[0]]!r}, which is the same option twice")
-        return {options[key]: each for key, each in value.items()}
+        options: dict[Any, Any] = {}
+        for key in value:
+            option = cls._option(key)
+            if option in options:
+                raise ValueError(f"has {options[option]!r} and {key!r}, which is the same option twice")
+            options[option] = key
+        return {option: value[key] for option, key in options.items()}
+
+    @classmethod
+    def _option(cls, key: Any) -> Any:
+        """The option that a key means; the key where it means none."""
+        plain = key.replace("-", "_") if isinstance(key, str) else ""
+        if plain in cls.model_fields:
+            return plain
+        bare = plain.removesuffix("_seconds")
+        kind = cls.model_fields[bare].annotation if bare != plain and bare in cls.model_fields else None
+        return bare if timedelta in (kind, *get_args(kind)) else key
 
 
 class Secret(Model):

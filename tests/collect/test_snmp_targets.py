@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from pipelines.collect import snmp_polls
 from pipelines.collect.snmp import SnmpCollector
 from pipelines.collect.snmp_polls import PollClock, Reach
 from pipelines.settings.snmp import SnmpConfig
-from tests.collect.test_snmp import FAST, SYSTEM, config, landed, landing
+from tests.collect.test_snmp import FAST, SYSTEM, V2C, config, landed, landing
 from tests.resources.snmpd import free_udp_port, snmpd
+from tests.resources.test_snmp import Agent
 
 V3 = """
 createUser reader SHA-256 "auth password" AES "priv password"
@@ -74,6 +76,52 @@ def test_each_poll_lands_a_row_that_tells_how_it_went(tmp_path: Path, agent: int
     for row in rows:
         assert (row["is_up"], row["pdus"], row["retries"], row["timeouts"], row["varbinds"]) == (False, 2, 1, 2, 0)
         assert f"target {down}: get of {SYSTEM}.1.0 timed out" in row["error"]
+
+
+def scripted(
+    root: Path, reply: Callable[[Agent, Any], None], count: int, **options: Any
+) -> tuple[str, list[dict[str, Any]]]:
+    """Polls an agent whose every answer the test writes; returns its name and the rows of its polls."""
+    port = free_udp_port()
+    made = config({"m": {"walk": [SYSTEM], **FAST}}, {"port": port, "modules": ["m"], "timeout": 0.5, **options})
+
+    async def until(collector: SnmpCollector) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: Agent(reply), local_addr=("127.0.0.1", port))
+        while collector.status()[f"127.0.0.1:{port}"]["varbinds"] < count:
+            await asyncio.sleep(0.01)
+        transport.close()
+
+    collect(root, made, until)
+    rows = sorted(polls_of(root, f"127.0.0.1:{port}"), key=lambda row: row["started_at"])
+    return f"127.0.0.1:{port}", [row for row in rows if row["is_up"]]
+
+
+def test_what_a_cut_walk_brought_lands_with_the_error_beside_it(tmp_path: Path) -> None:
+    def reply(agent: Agent, response: Any) -> None:
+        V2C.apiPDU.set_varbinds(response, [(f"{SYSTEM}.{n}.0", V2C.Integer(n)) for n in (1, 3, 2)])
+        agent.send()
+
+    target, rows = scripted(tmp_path, reply, 4)
+    varbinds = landed(tmp_path)
+    for row in rows:
+        assert (
+            row["error"]
+            == f"target {target}: walk of {SYSTEM} was cut: OIDs must increase, got {SYSTEM}.2.0 after {SYSTEM}.3.0"
+        )
+        assert row["varbinds"] == 2
+        mine = [v["oid"] for v in varbinds if v["poll_id"] == row["poll_id"]]
+        assert mine == [f"{SYSTEM}.1.0", f"{SYSTEM}.3.0"]
+
+
+def test_a_slow_agent_is_not_polled_again_before_it_has_answered(tmp_path: Path) -> None:
+    def reply(agent: Agent, response: Any) -> None:
+        V2C.apiPDU.set_varbinds(response, [(f"{SYSTEM}.1.0", V2C.Integer(1)), (f"{SYSTEM}0", V2C.Integer(1))])
+        asyncio.get_running_loop().call_later(0.18, agent.send)
+
+    _, rows = scripted(tmp_path, reply, 3)
+    assert all(first["received_at"] <= second["started_at"] for first, second in pairwise(rows))
+    assert all(row["missed"] >= 3 for row in rows[1:]), "of its slots every 50 ms"
 
 
 def test_a_silent_target_is_asked_less_and_less_often() -> None:

@@ -23,17 +23,28 @@ priv_protocol = "aes-256c"
 priv-password = {env = "P"}
 [snmp.modules.my-module]
 walk = {system = ".1.3.6.1.2.1.1"}
+interval-seconds = 7
 [[snmp.targets]]
 host = "h"
 auth = "my-auth"
 modules = ["my-module", "if-mib"]
 max-repetitions = 10
+timeout_seconds = 1.5
 """
     snmp = parse_config(tomllib.loads(text)).snmp
     auth = snmp.auths["my-auth"]
     assert (auth.auth_protocol, auth.priv_protocol) == ("SHA-256", "AES-256-C")
     assert snmp.every_module["my-module"].walk == ["1.3.6.1.2.1.1"]
-    assert snmp.targets[0].max_repetitions == 10
+    assert snmp.every_module["my-module"].interval == timedelta(seconds=7)
+    assert (snmp.targets[0].max_repetitions, snmp.targets[0].timeout) == (10, timedelta(seconds=1.5))
+
+
+def test_one_option_in_two_spellings_is_told() -> None:
+    text = "[snmp.modules.m]\nwalk = ['1.3']\ninterval = '5s'\ninterval-seconds = 5"
+    with pytest.raises(
+        ConfigurationError, match="has 'interval' and 'interval-seconds', which is the same option twice"
+    ):
+        parse_config(tomllib.loads(text))
 
 
 def test_a_module_that_names_no_oids_changes_the_shipped_one() -> None:

@@ -25,7 +25,7 @@ from resources.snmp_usm import (
 )
 from tests.resources.snmpd import free_udp_port, snmpd
 
-DESCR = "1.3.6.1.2.1.1.1.0"
+DESCR, NAME = "1.3.6.1.2.1.1.1.0", "1.3.6.1.2.1.1.5.0"
 ENGINE = bytes.fromhex("80001f8880e9630000d61ff449")
 USERS = [
     UsmUser(f"{auth}_{priv}", auth, "auth password", priv, "priv password" if priv else "")
@@ -52,11 +52,11 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-def get(port: int, user: UsmUser, context: str = "") -> Answer:
+def get(port: int, user: UsmUser, context: str = "", oid: str = DESCR) -> Answer:
     async def run() -> Answer:
         session = SnmpSession("127.0.0.1", port, "3", user=user, context=context, timeout_s=1)
         try:
-            return await session.get([DESCR])
+            return await session.get([oid])
         finally:
             session.close()
 
@@ -94,6 +94,22 @@ def test_silence_after_discovery_points_to_the_encryption(agent: int) -> None:
 def test_a_context_that_the_agent_does_not_have_is_no_answer_of_the_default_one(agent: int) -> None:
     answer = get(agent, STRONG, "vlan-10")
     assert not [v for v in answer.varbinds if v.value]
+
+
+def test_each_context_has_its_own_answers(tmp_path: Path) -> None:
+    """The agent hands requests for a context on to another agent."""
+    users = """
+createUser reader SHA-256 "auth password" AES "priv password"
+view all included .1
+rouser reader authpriv -V all vlan*
+rouser reader authpriv
+"""
+    reader = UsmUser("reader", "SHA-256", "auth password", "AES-128", "priv password")
+    with snmpd(tmp_path / "other", "vlan-community", more="sysName vlan-10\n") as other:
+        proxy = f"proxy -Cn vlan-10 -v 2c -c vlan-community 127.0.0.1:{other} .1.3.6.1.2.1.1\n"
+        with snmpd(tmp_path / "agent", more=f"{users}{proxy}sysName default\n") as port:
+            found = [get(port, reader, context, NAME) for context in ("", "vlan-10")]
+    assert [[v.value for v in answer.varbinds] for answer in found] == [[b"default"], [b"vlan-10"]]
 
 
 def test_a_restarted_and_a_replaced_agent_are_found_again(tmp_path: Path) -> None:
