@@ -18,6 +18,7 @@ import polars as pl
 from assets.windowing import HELD, POSITION, SECONDS
 from resources.errors import ConfigurationError, TableFunctionError, reason_of
 from resources.geodesy import GREAT_CIRCLE, GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL
+from resources.quantile_sketch import SKETCH_FUNCTIONS
 from resources.strict_model import shortened, shown
 
 _CLASSES = frozenset(
@@ -67,12 +68,15 @@ _OURS = {
         (),
     ),
     GREAT_CIRCLE: (GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL, ()),
+    **{name: (parameters, body, ()) for name, (parameters, body) in SKETCH_FUNCTIONS.items()},
 }
 """Functions that DuckDB has not: parameters, body, and the derived columns that are given behind the user's."""
 
 _TAKES = {
     "histogram": "a value and a list of upper bounds",
     "share_of_time": "a condition",
+    "sketch_merge": "sketches",
+    "sketch_quantile": "sketches and a share from 0 to 1",
     GREAT_CIRCLE: "latitude and longitude of two points",
 }
 _PREFIX = "__secchi_"
@@ -258,9 +262,9 @@ def parse_expression(connection: duckdb.DuckDBPyConnection, text: str, names: Se
     """Checks an expression over the columns ``names``; ``place`` starts the messages.
 
     ``quantile`` means ``quantile_cont``; ``delta``, ``rate``, ``slope``, ``time_weighted_mean``, ``share_of_time``,
-    ``histogram(value, bounds)`` and ``great_circle_km`` are ours. Functions that depend on the order of rows
-    (``first``, ``last``, ``list``) take them in the order that the expression gives, and where it gives none or leaves
-    a tie, in their total order.
+    ``histogram(value, bounds)``, ``great_circle_km`` and those of sketches are ours. Functions that depend on the order
+    of rows (``first``, ``last``, ``list``) take them in the order that the expression gives, and where it gives none or
+    leaves a tie, in their total order.
 
     Raises:
         ConfigurationError: it is not one expression, names an unknown column, or uses what is not accepted.

@@ -26,6 +26,7 @@ from resources.durable_io import unreadable_file
 from resources.errors import SchemaMismatchError
 from resources.geodesy import GREAT_CIRCLE, GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL
 from resources.lakehouse import Lakehouse
+from resources.quantile_sketch import SKETCH_FUNCTIONS
 from resources.stored_table import StoredTable
 
 _PROTOCOL = "lakehouse"
@@ -128,9 +129,9 @@ class Views:
         self.refresh()
 
     def _lock_down(self) -> None:
-        self.connection.execute(
-            f"CREATE OR REPLACE MACRO {GREAT_CIRCLE}({GREAT_CIRCLE_PARAMETERS}) AS {GREAT_CIRCLE_SQL}"
-        )
+        ours = {GREAT_CIRCLE: (GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL), **SKETCH_FUNCTIONS}
+        for name, (parameters, body) in ours.items():
+            self.connection.execute(f"CREATE OR REPLACE MACRO {name}({parameters}) AS {body}")
         self.connection.register_filesystem(self._files)
         self.connection.execute(
             f"""

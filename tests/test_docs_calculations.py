@@ -95,3 +95,12 @@ def test_views_show_the_examples(silver: Silver) -> None:
     connection = connect(silver.context.lakehouse, (t.stored for t in silver.context.tables.values()))
     found = connection.sql("SELECT levels, list_sum(levels) FROM gold.oven_states_1h ORDER BY sensor_id").fetchall()
     assert found == [(levels, sum(levels)) for levels in silver.rows("gold.oven_states_1h")["levels"].to_list()]
+
+
+def test_sketches_are_asked_by_sql(silver: Silver) -> None:
+    silver.compute("gold.pressure_1m", "gold.pressure_1d")
+    (query,) = re.findall(r"`(select sketch_quantile.*?)`", PAGE.read_text())
+    connection = connect(silver.context.lakehouse, (t.stored for t in silver.context.tables.values()))
+    exact = "select quantile_cont(measurement, 0.99) from silver.sensor_readings group by site_id"
+    ((found,),), ((right,),) = connection.sql(query).fetchall(), connection.sql(exact).fetchall()
+    assert found == pytest.approx(right, rel=0.01)

@@ -13,25 +13,37 @@ from hypothesis import example, given, settings
 
 from assets.catalog import load_tables
 from resources.errors import ConfigurationError
+from resources.quantile_sketch import RELATIVE_ERROR
 from resources.stored_table import StoredTable
 from tests.pipelines.event_time import START, Row, Silver, aligned, carry_through
 from tests.pipelines.test_windows import NAME, arrivals, crashes, definition, distinct
 
 LONG = "gold.longer"
-MERGED = {"readings": "sum(readings)", "total": "sum(total)", "last": "last(last)"}
+MERGED = {
+    "readings": "sum(readings)",
+    "total": "sum(total)",
+    "last": "last(last)",
+    "spread": "sketch_merge(spread)",
+    "p90": "sketch_quantile(spread, 0.9)",
+}
 WINDOWS: dict[str, tuple[dict[str, Any], int, int]] = {
     "tumbling": ({"kind": "tumbling", "size": "60s"}, 60, 60),
     "sliding": ({"kind": "sliding", "size": "60s", "slide": "20s"}, 60, 20),
 }
 
 
+def short(**changes: Any) -> dict[str, Any]:
+    made = definition("tumbling", **changes)
+    return {**made, "aggregate": {**made["aggregate"], "spread": "sketch(measurement)"}}
+
+
 def longer(kind: str = "tumbling", **changes: Any) -> dict[str, Any]:
     made = {"name": "longer", "from": NAME, "window": WINDOWS[kind][0], "aggregate": MERGED, **changes}
-    return {**definition("tumbling"), **made}
+    return {**short(), **made}
 
 
 def carried(folder: Path, kind: str, batches: list[list[Row]], crashed: Sequence[tuple[int, bool]] = ()) -> Silver:
-    silver = Silver(folder, [longer(kind), definition("tumbling")])
+    silver = Silver(folder, [longer(kind), short()])
     for i, batch in enumerate(batches):
         silver.append(batch)
         carry_through(silver, crashed[i] if i < len(crashed) else None, lambda: silver.compute(NAME, LONG))
@@ -53,6 +65,19 @@ def computed(silver: Silver) -> list[tuple[Any, ...]]:
     return sorted(silver.rows(LONG).select(columns).rows())
 
 
+def assert_sketches_equal(silver: Silver, kind: str, rows: list[Row]) -> None:
+    """Sketches that were merged are those of all rows at once, their quantiles near the exact ones."""
+    whole = definition("tumbling", name="whole", window=WINDOWS[kind][0])
+    whole["aggregate"] = {"spread": "sketch(measurement)", "p90": "quantile(measurement, 0.9)"}
+    other = Silver(silver.folder / "whole", [whole])
+    other.append(rows)
+    other.compute("gold.whole")
+    merged, exact = silver.rows(LONG), other.rows("gold.whole")
+    assert merged["spread"].to_list() == exact["spread"].to_list()
+    for found, right in zip(merged["p90"], exact["p90"], strict=True):
+        assert abs(found - right) <= 1.0001 * RELATIVE_ERROR * right
+
+
 @pytest.mark.parametrize("kind", WINDOWS)
 @given(arrivals, crashes)
 @example([[(0, 59), (0, 130)], [(0, 60), (1, 10)], [(0, 0), (0, 58)]], [(2, True)])
@@ -65,6 +90,7 @@ def test_any_arrival_equals_the_windows_of_the_rows(
         rows = distinct(batches)
         silver = carried(folder, kind, rows, crashed)
         assert computed(silver) == expected(kind, [row for batch in rows for row in batch])
+        assert_sketches_equal(silver, kind, [row for batch in rows for row in batch])
     finally:
         shutil.rmtree(folder)
 
@@ -95,7 +121,7 @@ def test_only_the_windows_of_the_long_one_are_read(tmp_path: Path) -> None:
 
 
 def test_long_window_is_final_behind_the_lateness_of_its_parts(tmp_path: Path) -> None:
-    silver = Silver(tmp_path, [definition("tumbling", lateness="30s"), longer()])
+    silver = Silver(tmp_path, [short(lateness="30s"), longer()])
     silver.append([(0, 0, 1.0), (0, 80, 1.0)])
     silver.compute(NAME, LONG)
     assert not silver.rows(LONG)["is_final"].any()
@@ -125,12 +151,12 @@ def test_long_window_is_final_behind_the_lateness_of_its_parts(tmp_path: Path) -
 )
 def test_mistake_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        load_tables([longer(**changes), definition("tumbling"), definition("sliding", name="moving")])
+        load_tables([longer(**changes), short(), definition("sliding", name="moving")])
     assert message in str(refused.value)
 
 
 def test_order_in_the_file_does_not_matter() -> None:
-    written = [longer(), definition("tumbling"), longer(name="longest", **{"from": LONG})]
+    written = [longer(), short(), longer(name="longest", **{"from": LONG})]
     found = [load_tables(order) for order in (written, written[::-1], written[1:] + written[:1])]
     assert all(list(tables) == list(found[0]) for tables in found)
     assert list(found[0]).index(NAME) < list(found[0]).index(LONG) < list(found[0]).index("gold.longest")
@@ -141,5 +167,5 @@ def test_circle_is_told() -> None:
     circle = "gold.a from gold.b from gold.c from gold.a"
     told = f"plant.toml: calculations go in a circle: {circle}; one must read another table"
     with pytest.raises(ConfigurationError) as refused:
-        load_tables([definition("tumbling"), *around], "plant.toml")
+        load_tables([short(), *around], "plant.toml")
     assert str(refused.value) == told
