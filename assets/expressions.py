@@ -50,7 +50,7 @@ _OURS = {
         "(arg_max(x, p) - arg_min(x, p)) / nullif(max(s) FILTER (x IS NOT NULL) - min(s) FILTER (x IS NOT NULL), 0)",
         (POSITION, SECONDS),
     ),
-    "slope": ("x, s", "regr_slope(x, s)", (SECONDS,)),
+    "slope": ("x, s", "nullif(regr_slope(x, s), 'nan')", (SECONDS,)),
     "time_weighted_mean": (
         "x, h",
         "coalesce(sum(CAST(x AS DOUBLE) * h) / nullif(sum(h) FILTER (x IS NOT NULL), 0), avg(x))",
@@ -63,8 +63,9 @@ _OURS = {
     ),
     "histogram": (
         "x, b",
-        "CAST(map_values(histogram(CAST(x AS DOUBLE), list_append(CAST(b AS DOUBLE[]), CAST('infinity' AS DOUBLE))))"
-        " AS BIGINT[])",
+        # A value that is no number is of the rest: DuckDB would count it in the first bucket.
+        "CAST(map_values(histogram(CASE WHEN isnan(CAST(x AS DOUBLE)) THEN 'infinity' ELSE CAST(x AS DOUBLE) END,"
+        " list_append(CAST(b AS DOUBLE[]), CAST('infinity' AS DOUBLE)))) AS BIGINT[])",
         (),
     ),
     GREAT_CIRCLE: (GREAT_CIRCLE_PARAMETERS, GREAT_CIRCLE_SQL, ()),
