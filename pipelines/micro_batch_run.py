@@ -96,9 +96,13 @@ class Report:
                 self._tallies.setdefault(result.table, _Tally()).add(result)
 
     def events(self) -> Iterator[Event]:
-        """What was done to each table since the last call: its materialization, and how its contract was kept."""
-        for identifier, tally in self._tallies.items():
-            table = self.context.tables[identifier]
+        """What was done to each table since the last call: its materialization, and how its contract was kept.
+
+        Upstream first, as Dagster demands of an op: a window that became final may be the first that was done.
+        """
+        for identifier, table in self.context.tables.items():
+            if (tally := self._tallies.get(identifier)) is None:
+                continue
             yield dg.AssetMaterialization(asset_key(identifier), metadata=self._metadata(table, tally))
             _add(self._quarantined.setdefault(identifier, {}), tally.quarantined)
             if has_contract(table):

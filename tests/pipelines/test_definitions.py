@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from assets.catalog import load_tables
 from assets.table import Table
-from pipelines import micro_batch, run_process
+from pipelines import micro_batch, micro_batch_run, run_process
 from pipelines.config import (
     Config,
     LakehouseConfig,
@@ -31,6 +32,7 @@ from pipelines.dagster_assets import (
     table_spec,
 )
 from pipelines.definitions import definitions
+from pipelines.micro_batch import MicroBatches
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key, has_contract
 from pipelines.run_process import fail_dead_runs, open_run
 from pipelines.settings.mqtt import MqttBroker
@@ -202,6 +204,27 @@ def test_second_run_tells_only_of_tables_to_which_something_came(tmp_path: Path,
     assert numbers(result, SILVER)["dagster/row_count"] == 2
     assert numbers(result, "silver.snmp_samples") == {}
     assert checks(result)["silver.snmp_samples"], "promised by the run, so it must have a result"
+
+
+def test_run_in_which_windows_come_before_readings_tells_them_upstream_first(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster fails an op that tells of an asset before those that it depends on."""
+    plant = Plant(tmp_path / "data")
+    plant.land([Reading(1, 0, 1.5).payload])
+    assert materialize(plant, instance, BRONZE, SILVER).success
+    plant.land([Reading(1, 61, 1.5).payload])
+
+    def gold_first(context: Context, only: Collection[str] | None) -> Iterator[list[TableResult]]:
+        yield MicroBatches(context, {GOLD}).run_once()
+        yield MicroBatches(context, only).run_once()
+
+    monkeypatch.setattr(micro_batch_run, "_until_idle", gold_first)
+    result = materialize(plant, instance)
+    assert result.success
+    told = [".".join(e.asset_key.path) for e in result.get_asset_materialization_events()]
+    assert told.index(SILVER) < told.index(GOLD)
+    assert numbers(result, GOLD)["micro_batches"] == 2
 
 
 def test_chosen_tables_only(tmp_path: Path, instance: dg.DagsterInstance) -> None:
