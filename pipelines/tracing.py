@@ -7,9 +7,11 @@ from typing import Any
 
 import polars as pl
 
+from assets.aggregation import chosen
 from assets.episodes import CLEARED, RAISED
-from assets.lookups import is_row_by_row
+from assets.lookups import Enriched, is_row_by_row
 from assets.ops.batches import batches
+from assets.pairing import Pairing, Side
 from assets.table import Table
 from assets.windowing import END
 from pipelines.context import Context
@@ -95,17 +97,42 @@ def _landed(context: Context, bronze: Table, rows: pl.DataFrame) -> pl.DataFrame
 
 
 def _read_by(context: Context, table: Table, source: Table, rows: pl.DataFrame) -> pl.DataFrame:
-    """The input rows that computed rows were computed from."""
-    time, series = str(source.time), list(table.series)
+    """The input rows that computed rows stand for; what else was looked at around them is not among them."""
     ranges = [_span(table, row) for row in rows.iter_rows(named=True)]
-    found = context.lakehouse.read(source.stored, Ranges(time, ranges))
+    found = context.lakehouse.read(source.stored, Ranges(str(source.time), ranges))
+    function = table.function.function if isinstance(table.function, Enriched) else table.function
+    if isinstance(function, Pairing):
+        sides = [side for side in (function.left, function.right) if table.inputs[side.source] is source]
+        parts = [_of_side(found, rows, function, side) for side in sides]
+        return pl.concat(parts).unique(maintain_order=True).sort(source.key)
     condition = getattr(table.function, "where", None)
     if condition is not None:
-        from assets.aggregation import chosen
-
         found = found.filter(chosen(found, condition))
-    same = list(source.key) if is_row_by_row(table) else series
-    return found.join(rows.select(same).unique(), on=same, how="semi", nulls_equal=True).sort(source.key)
+    same = _carried(table, source)
+    wanted = rows.select(pl.col(own).alias(name) for name, own in same.items()).unique()
+    return found.join(wanted, on=list(same), how="semi", nulls_equal=True).sort(source.key)
+
+
+def _of_side(found: pl.DataFrame, rows: pl.DataFrame, function: Pairing, side: Side) -> pl.DataFrame:
+    """The rows of one side of a join that pairs are made of."""
+    met = found if side.where is None else found.filter(chosen(found, side.where))
+    wanted = rows.select(*function.by, pl.col(side.at).alias(side.time)).unique()
+    return met.join(wanted, on=wanted.columns, how="semi", nulls_equal=True)
+
+
+def _carried(table: Table, source: Table) -> dict[str, str]:
+    """Columns of the input that tell which of its rows a row stands for, and what the table calls them.
+
+    Of a table whose rows are rows of the input, its key; else the series, and what else of the input's key is in the
+    table's.
+    """
+    only = {c.name: c.lineage[0].rpartition(".") for c in table.columns if len(c.lineage) == 1}
+    names = {own: column for own, (origin, _, column) in only.items() if origin == source.identifier}
+    is_row = table.time == source.time and all(names.get(name) == name for name in source.key)
+    if is_row or is_row_by_row(table):
+        return {name: name for name in source.key if name != source.time or is_row_by_row(table)}
+    told = {column: own for own, column in names.items() if own in table.key and column in source.key}
+    return {name: name for name in table.series} | {n: own for n, own in told.items() if n != source.time}
 
 
 def _span(table: Table, row: Mapping[str, Any]) -> tuple[datetime, datetime]:

@@ -12,7 +12,10 @@ from pipelines.config import MaintenanceConfig
 from pipelines.maintenance import maintain
 from pipelines.tracing import Traced, trace
 from resources.errors import SecchiError
+from tests.assets.counters import Sample
+from tests.pipelines.event_time import Silver
 from tests.pipelines.plant import START, Plant, Reading
+from tests.pipelines.test_counter_rates import append
 
 WINDOWS, SILVER, BRONZE = "gold.sensor_windows_1m", "silver.sensor_readings", "bronze.mqtt_messages"
 UPKEEP = MaintenanceConfig(keep_snapshots=1, keep_snapshots_for=timedelta(0), compact_files=2)
@@ -63,6 +66,68 @@ def test_rows_past_their_retention_are_counted(tmp_path: Path) -> None:
     _, readings, messages = chain(trace(plant.context, WINDOWS, MINUTE))
     assert readings.rows.height == messages.expected == len(payloads)
     assert messages.rows.is_empty()
+
+
+@pytest.mark.parametrize("with_upkeep", [False, True], ids=["fresh", "compacted and expired"])
+def test_score_is_followed_through_its_window(tmp_path: Path, with_upkeep: bool) -> None:
+    """The other sensor of the device is looked at beside it, but its rows are not what the score is of."""
+    plant, payloads = carried(tmp_path)
+    plant.now = datetime.now(UTC) + timedelta(days=1)
+    plant.drain()
+    if with_upkeep:
+        maintain(plant.context)
+    score, window, readings, messages = chain(trace(plant.context, "gold.anomaly_scores", MINUTE))
+    assert (score.table.identifier, score.rows["reason"].item()) == ("gold.anomaly_scores", "too_little_history")
+    assert window.rows.select("sensor_id", "window_start").rows() == [(10001, START)]
+    assert readings.rows.height == messages.expected == len(payloads)
+    assert sorted(messages.rows["payload"]) == sorted(payloads)
+    assert all(set(each.commits["table_batch_id"]) == set(each.rows["batch_id"]) for each in (score, window))
+
+
+def test_pair_is_followed_to_the_two_messages_that_it_joins(tmp_path: Path) -> None:
+    def state(ms: int, **values: float) -> bytes:
+        return json.dumps({"Thing": "R1", "Timestamp": int(START.timestamp() * 1000) + ms, **values}).encode()
+
+    plant = Plant(tmp_path)
+    sent = [state(at, vaTorque_C1=at / 100) for at in (0, 300, 600)] + [state(at, actSpeed_C1=9.0) for at in (400, 900)]
+    plant.land(sent, topic="machine/states")
+    plant.drain()
+    key = {"axis": "C1", "torque_at": (START + timedelta(milliseconds=300)).isoformat()}
+    pairs, readings, messages = chain(trace(plant.context, "gold.machine_power", key))
+    at = pairs.rows.select("torque_at", "speed_at").row(0)
+    assert readings.rows.sort("observed_at").select("quantity", "observed_at").rows() == [
+        ("vaTorque", at[0]),
+        ("actSpeed", at[1]),
+    ]
+    assert sorted(messages.rows["payload"]) == sorted([sent[1], sent[3]])
+
+
+def test_interface_is_followed_to_its_own_counters(tmp_path: Path) -> None:
+    silver = Silver(tmp_path)
+    names = ("ifName", "ifHCInOctets", "ifHCOutOctets", "sysUpTime")
+    told: list[Sample] = [
+        (second, name, f"Gi{second % 2}" if name == "ifName" else 1000 * second)
+        for second in range(0, 300, 15)
+        for name in names
+    ]
+    append(silver, told)
+    silver.compute("silver.counter_rates", "gold.interface_rates_1m", "gold.interface_scores")
+    assert silver.rows("gold.interface_rates_1m")["interface_id"].n_unique() == 2
+    interface = silver.rows("gold.interface_rates_1m")["interface_id"][0]
+    at = silver.rows("gold.interface_rates_1m")["window_start"].sort()[2]
+    key = {"interface_id": interface, "window_start": at.isoformat()}
+    rates, steps, samples = chain(trace(silver.context, "gold.interface_rates_1m", key))[:3]
+    assert (
+        set(steps.rows["instance_id"]) == {interface}
+        and steps.rows["observed_at"].is_between(at, at + timedelta(minutes=1), "left").all()
+    )
+    assert set(samples.rows["metric_oid"]) == set(steps.rows["metric_oid"])
+    assert rates.rows["steps_normal"].item() == steps.rows.filter(step="normal").height
+    final = silver.rows("gold.interface_scores")["window_start"][0]
+    key = {"interface_id": interface, "window_start": final.isoformat(), "quantity": "in_bits_per_second"}
+    score, minute = chain(trace(silver.context, "gold.interface_scores", key))[:2]
+    assert minute.rows.select("interface_id", "window_start").rows() == [(interface, final)]
+    assert score.commits.height == 1
 
 
 @pytest.mark.parametrize(
