@@ -175,6 +175,12 @@ class UserFunction(Windowed):
             raise ConfigurationError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
         finally:
             sys.path.remove(self.folder)
+        beside, loaded = (
+            Path(self.folder, *self.module.split(".")).with_suffix(".py"),
+            sys.modules[self.module].__file__,
+        )
+        if loaded and beside.exists() and not beside.samefile(loaded):
+            raise ConfigurationError(f"{what}: {beside} is hidden by {loaded}; give the file another name")
         if not callable(found):
             raise ConfigurationError(f"{what}: the module has no function of that name")
         return found

@@ -17,7 +17,7 @@ from assets.expressions import open_sandbox
 from assets.silver.sensor_readings import sensor_readings
 from assets.table import UTC_TIME, Table
 from assets.windowing import SERIES
-from resources.errors import TableFunctionError
+from resources.errors import ConfigurationError, TableFunctionError
 from resources.stored_table import Partition
 from tests.assets.golden import cases, plain, read_expected, read_input
 
@@ -183,6 +183,19 @@ def test_users_function_is_given_windows_and_versioned(tmp_path: Path) -> None:
     assert found["function_version"].unique().to_list() == [table.function.version]
     assert pickle.loads(pickle.dumps(table.function)) == table.function
     assert table.schema["spread"] == pl.Float64
+
+
+def test_module_that_another_hides_is_told(tmp_path: Path) -> None:
+    """Two files that declare calculations have a module of one name beside each: the second would get the first one."""
+    changes = {"aggregate": None, "function": "hidden_rule:rule", "columns": {"found": "DOUBLE"}}
+    for name in ("north", "south"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hidden_rule.py").write_text("def rule(rows):\n    return rows\n")
+    calculation(_definition(**changes), _TABLES, str(tmp_path / "north" / "secchi.toml"))
+    with pytest.raises(
+        ConfigurationError, match=r"south/hidden_rule\.py is hidden by .*north/hidden_rule\.py; give the"
+    ):
+        calculation(_definition(**changes), _TABLES, str(tmp_path / "south" / "secchi.toml"))
 
 
 def test_failure_of_a_users_function_is_told(tmp_path: Path) -> None:
