@@ -116,10 +116,6 @@ def _checked_by(wanted: _Definition, upstream: Table, names: list[str], place: s
     for name in wanted.by:
         if name not in names:
             raise ConfigurationError(f"{place}: by names {shown(name)}, which is no column: {nearest(name, names)}")
-    root = upstream.watermarked
-    if missing := [name for name in root.sender if name not in wanted.by]:
-        why = f"which tells senders of {root.identifier} apart: its sender's time decides when a window is final"
-        raise ConfigurationError(f"{place}: by must name {missing[0]!r}, {why}; got {shown(wanted.by)}")
     key, computed = ("aggregate", wanted.aggregate) if wanted.aggregate else ("columns", wanted.columns or {})
     if taken := computed.keys() & {*wanted.by}:
         raise ConfigurationError(f"{place}: {key}.{min(taken)} has the name of a column in by; choose another")

@@ -65,19 +65,18 @@ class _Threshold(StrictModel):
         return self
 
 
-def _upstream(wanted: _Threshold, tables: Mapping[str, Table], place: str) -> tuple[Table, Table]:
-    """The table that is watched, and the silver table whose senders' time it follows."""
+def _upstream(wanted: _Threshold, tables: Mapping[str, Table], place: str) -> Table:
+    """The table that is watched."""
     usable = {n: t for n, t in sorted(tables.items()) if t.layer in ("silver", "gold") and t.time and has_senders(t)}
     if wanted.source not in usable:
         what = "is no table of silver or gold" if wanted.source in tables else "is no table"
         raise ConfigurationError(
             f"{place}: from: {shown(wanted.source)} {what}; {nearest(wanted.source, list(usable))}"
         )
-    upstream = usable[wanted.source]
-    return upstream, upstream.watermarked
+    return usable[wanted.source]
 
 
-def _checked_by(wanted: _Threshold, upstream: Table, root: Table, names: list[str], place: str) -> tuple[str, ...]:
+def _checked_by(wanted: _Threshold, upstream: Table, names: list[str], place: str) -> tuple[str, ...]:
     untimed = tuple(name for name in upstream.key if not upstream.schema[name].is_temporal())
     by = tuple(dict.fromkeys(wanted.by or (untimed if {*upstream.series} <= {*untimed} else upstream.series)))
     taken = {c.name for c in _EVENT_COLUMNS} | {IS_OPEN}
@@ -86,9 +85,6 @@ def _checked_by(wanted: _Threshold, upstream: Table, root: Table, names: list[st
             raise ConfigurationError(f"{place}: by names {shown(name)}, which is no column: {nearest(name, names)}")
         if name in taken:
             raise ConfigurationError(f"{place}: by names {name!r}, which every event has a column of its own for")
-    if missing := [name for name in root.sender if name not in by]:
-        why = f"which tells senders of {root.identifier} apart: its sender's time decides when it is raised"
-        raise ConfigurationError(f"{place}: by must name {missing[0]!r}, {why}; got {shown(list(by))}")
     return by
 
 
@@ -162,9 +158,9 @@ def threshold(definition: Mapping[str, Any], tables: Mapping[str, Table], source
     """
     wanted = validated(_Threshold, definition, f"{source}: threshold {shown(definition.get('name'))}")
     place = f"{source}: threshold {wanted.name!r}"
-    upstream, root = _upstream(wanted, tables, place)
+    upstream = _upstream(wanted, tables, place)
     names = [c.name for c in upstream.columns if c.name not in UNSTABLE]
-    by = _checked_by(wanted, upstream, root, names, place)
+    by = _checked_by(wanted, upstream, names, place)
     with open_sandbox() as connection:
         binder = Binder(connection, upstream.schema, names)
         where = binder.condition(wanted.where, f"{place}: where") if wanted.where else None

@@ -1,8 +1,9 @@
 """What a computed table has to do next: the spans that new input touches, requested rebuilds, windows that are due."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -230,16 +231,22 @@ def due_windows(context: Context, table: Table) -> pl.DataFrame:
 def has_passed(context: Context, table: Table, rows: pl.DataFrame) -> pl.Series:
     """For each row, whether its end and lateness are behind its sender's watermark.
 
-    The end is that of the window, or of the time that an episode must last to be raised.
+    The end is that of the window, or of the time that an episode must last to be raised. A series of several senders
+    has come as far as the one that is farthest behind.
     """
     source, window = table.watermarked, window_of(table)
+    named = tuple(takewhile(table.series.__contains__, source.sender))
     known = context.lakehouse.read(watermarks.stored, Among("source", [source.identifier]))
     now = context.clock()
     is_idle = pl.col("received_at") + context.config.time.idle <= now
     reached = pl.when(is_idle).then(pl.max_horizontal("observed_at", pl.lit(now))).otherwise("observed_at")
-    marks = known.select("sender", reached=reached)
+    sender = pl.col("sender")
+    if named != source.sender:
+        sender = sender.str.split("/").list.head(len(named)).list.join("/")
+    marks = known.select(sender, reached=reached).group_by("sender").agg(pl.col("reached").min())
     end = (pl.col(str(table.time)) + window.size if window.has_episodes else pl.col(END)) + window.lateness
-    joined = rows.select(end=end, sender=sender_of(source)).join(marks, on="sender", how="left", maintain_order="left")
+    ends = rows.select(end=end, sender=sender_of(replace(source, sender=named)))
+    joined = ends.join(marks, on="sender", how="left", maintain_order="left")
     return joined.select((pl.col("end") <= pl.col("reached")).fill_null(False)).to_series()
 
 

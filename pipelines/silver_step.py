@@ -186,7 +186,9 @@ def _newest(table: Table, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def sender_of(table: Table) -> pl.Expr:
-    """The sender as ops.watermarks spells it."""
+    """The sender as ops.watermarks spells it; of none, the empty text."""
+    if not table.sender:
+        return pl.lit("")
     return pl.concat_str([pl.col(c).cast(pl.String) for c in table.sender], separator="/")
 
 

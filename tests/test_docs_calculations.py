@@ -1,4 +1,4 @@
-"""Every example of docs/calculations.md is run."""
+"""Every example of docs/calculations.md, and the README's, is run."""
 
 import re
 import runpy
@@ -17,7 +17,10 @@ from tests.pipelines.event_time import START, Silver
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "calculations.md"
 BLOCKS = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-DEFINITIONS: list[dict[str, Any]] = [d for block in BLOCKS for d in tomllib.loads(block).get("calculation", [])]
+README = re.findall(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+DEFINITIONS: list[dict[str, Any]] = [
+    d for block in (*BLOCKS, *README) for d in tomllib.loads(block).get("calculation", [])
+]
 
 
 def machines(silver: Silver) -> pl.DataFrame:
@@ -44,8 +47,9 @@ def machines(silver: Silver) -> pl.DataFrame:
 def silver(tmp_path_factory: pytest.TempPathFactory) -> Silver:
     silver = Silver(tmp_path_factory.mktemp("docs"), DEFINITIONS, source=str(PAGE))
     silver.now = START + timedelta(minutes=20)
-    readings = [(s, float(t), float((t * 31 + s) % 240)) for t in range(0, 1200, 3) for s in (0, 1)]
-    frame = silver.frame(readings).with_columns(unit_canonical=pl.lit("celsius"))
+    readings = [(s, float(t), float((t * 31 + s) % 240)) for t in range(0, 1200, 3) for s in (0, 1, 2)]
+    unit = pl.when(pl.col("sensor_id") < 2).then(pl.lit("celsius")).otherwise(pl.lit("bar"))
+    frame = silver.frame(readings).with_columns(unit_canonical=unit)
     silver.append_frame(silver.readings, frame)
     silver.append_frame(silver.context.tables["silver.machine_readings"], machines(silver))
     return silver

@@ -37,7 +37,6 @@ def _built(**changes: Any) -> None:
         ),
         ({"from": "bronze.mqtt_messages"}, "from: 'bronze.mqtt_messages' is no table"),
         ({"by": []}, "by must have at least 1 item"),
-        ({"by": ["site_id"]}, "by must name 'device_id', which tells senders of silver.sensor_readings apart"),
         (
             {"by": ["site_id", "device_id", "sensor"]},
             "by names 'sensor', which is no column: did you mean 'sensor_id'?",

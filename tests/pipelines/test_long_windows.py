@@ -142,7 +142,6 @@ def test_long_window_is_final_behind_the_lateness_of_its_parts(tmp_path: Path) -
             "window.slide must be a multiple of the 20s of gold.measured, got 30s",
         ),
         ({"window": {"kind": "session", "gap": "1m", "max": "1h"}}, "only tumbling or sliding ones can be aggregated"),
-        ({"by": ["site_id", "sensor_id"]}, "by must name 'device_id', which tells senders of silver.sensor_readings"),
         ({"aggregate": {"x": "sum(measurement)"}}, "names 'measurement', which is no column"),
         ({"from": "gold.moving"}, "from: 'gold.moving' has no rows that windows can be made of"),
         ({"from": "ops.watermarks"}, "from: 'ops.watermarks' has no rows that windows can be made of"),

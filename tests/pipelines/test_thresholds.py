@@ -177,6 +177,18 @@ def test_late_row_corrects_an_event_and_retracts_one(tmp_path: Path) -> None:
     assert fed.select("pending_at", "is_retracted").rows() == [(at[0], True), (at[4], False)]
 
 
+def test_series_of_several_senders_waits_for_the_last(tmp_path: Path) -> None:
+    silver = opened(tmp_path, "held", by=["site_id"])
+
+    def told(rows: list[Row]) -> list[datetime | None]:
+        silver.append_frame(silver.readings, silver.frame(rows).with_columns(device_id=pl.col("sensor_id")))
+        computed(silver)
+        return silver.rows(EVENTS)["pending_at"].to_list()
+
+    assert told([(0, 0, 70.0), (1, 1, 50.0), (0, 30, 70.0)]) == [], "the other device may still say that it ended"
+    assert told([(1, 25, 50.0)]) == [START]
+
+
 def test_event_tells_what_caused_it(tmp_path: Path) -> None:
     message = "{sensor_id} of {device_id} has {round(total, 1)}, that's much"
     silver = opened(tmp_path, "windows", **{"for": "0s"}, message=message, severity="critical", by=None)
@@ -240,7 +252,6 @@ def test_changed_threshold_judges_stored_rows_again(tmp_path: Path) -> None:
         ({"message": "at {measurement"}, "message has a brace without its other half, got 'at {measurement'"),
         ({"from": "silver.sensor_reading"}, "from: 'silver.sensor_reading' is no table; did you mean"),
         ({"from": "ops.batches"}, "from: 'ops.batches' is no table of silver or gold; there are"),
-        ({"by": ["sensor_id"]}, "by must name 'site_id', which tells senders of silver.sensor_readings apart"),
         ({"severity": "bad"}, "severity"),
         ({"rise": "true"}, "rise is not a known key; did you mean raise?"),
         ({"name": "sensor_windows_1m"}, "gold.sensor_windows_1m is there already; choose another name"),

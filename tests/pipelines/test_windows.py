@@ -183,6 +183,38 @@ def test_window_is_final_behind_its_end_and_lateness(tmp_path: Path, kind: str) 
     assert finals == [(end, end + timedelta(seconds=30) <= silver.now) for end in ends]
 
 
+def of_devices(silver: Silver, rows: list[Row]) -> None:
+    """One batch in which each sensor is of a device of its own."""
+    silver.append_frame(silver.readings, silver.frame(rows).with_columns(device_id=pl.col("sensor_id")))
+    silver.compute(NAME)
+
+
+@pytest.mark.parametrize("by", [["site_id"], ["unit"], ["device_id", "unit"]], ids=["some", "none", "one without site"])
+def test_window_of_several_senders_waits_for_the_last(tmp_path: Path, by: list[str]) -> None:
+    silver = Silver(tmp_path, [definition("tumbling", by=by)])
+
+    def first() -> list[tuple[Any, ...]]:
+        rows = silver.rows(NAME).filter(window_start=START)
+        return rows.group_by("is_final").agg(pl.col("readings").sum(), pl.col("total").sum()).rows()
+
+    of_devices(silver, [(0, 0, 1.0), (0, 100, 1.0), (1, 5, 2.0)])
+    assert first() == [(False, 2, 3.0)]
+    of_devices(silver, [(1, 19, 4.0)])
+    assert first() == [(False, 3, 7.0)]
+    of_devices(silver, [(1, 21, 1.0)])
+    assert first() == [(True, 3, 7.0)]
+    of_devices(silver, [(2, 3, 8.0), (2, 40, 1.0)])
+    assert first() == [(True, 4, 15.0)], "a sender that was not known corrects it"
+
+
+def test_sender_that_is_silent_holds_no_other_back(tmp_path: Path) -> None:
+    silver = Silver(tmp_path, [definition("tumbling", by=["site_id"])])
+    of_devices(silver, [(0, 0, 1.0), (1, 5, 2.0)])
+    silver.now += timedelta(minutes=2)
+    of_devices(silver, [(0, 70, 1.0)])
+    assert silver.rows(NAME).select("window_start", "is_final").rows()[0] == (START, True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_machine_sample_equals_the_reference(tmp_path: Path, kind: str) -> None:
     """A recording in which time goes backwards 646 times, with a gap of 5.66 days, carried in ten batches."""
