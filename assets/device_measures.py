@@ -35,6 +35,8 @@ _DIRECT: Mapping[str, tuple[tuple[str, float, float], ...]] = {
 
 _STORAGE, _RAM = "1.3.6.1.2.1.25.2.3.1", "1.3.6.1.2.1.25.2.1.2"  # hrStorageEntry; hrStorageRam
 _SENSOR, _CELSIUS, _UNITS, _IS_OK = "1.3.6.1.2.1.99.1.1.1", 8, 9, 1  # entPhySensorEntry and its enumerations
+_POOLS, _UCD_MEMORY = "1.3.6.1.4.1.9.9.48.1.1.1", "1.3.6.1.4.1.2021.4"
+_OBJECTS = [*(oid for told in _DIRECT.values() for oid, _, _ in told), _STORAGE, _POOLS, _UCD_MEMORY, _SENSOR]
 _WINDOW = ["device_id", "window_start"]
 _ROW = [*_WINDOW, "instance_id"]
 
@@ -48,9 +50,10 @@ def measures(samples: pl.DataFrame) -> pl.DataFrame:
     Args:
         samples: rows of silver.snmp_samples in any order, with the ``window_start`` that they belong to.
     """
-    ordered = samples.filter(pl.col("numeric_value").is_not_null() | pl.col("metric_value").eq(_RAM)).sort(
-        *_WINDOW, "observed_at", "metric_oid"
-    )
+    # Most samples are of interfaces: they are not sorted.
+    mine = samples.filter(pl.any_horizontal(_at(oid) for oid in _OBJECTS))
+    told = mine.filter(pl.col("numeric_value").is_not_null() | pl.col("metric_value").eq(_RAM))
+    ordered = told.sort(*_WINDOW, "observed_at", "metric_oid")
     temperatures = pl.concat([_direct(ordered, TEMPERATURE), _sensors(ordered)])
     found = [
         _of_the_preferred(_direct(ordered, CPU)).agg(pl.col("value").mean().alias(CPU)),
@@ -105,8 +108,8 @@ def _columns(samples: pl.DataFrame, entry: str, columns: Mapping[int, str]) -> p
 def _memory(samples: pl.DataFrame) -> pl.DataFrame:
     """Used by size of the RAM: hrStorageTable, else CISCO-MEMORY-POOL-MIB, else UCD-SNMP-MIB; the last ones told."""
     storage = _columns(samples, _STORAGE, {2: "kind", 5: "size", 6: "used"}).filter(pl.col("kind") == _RAM)
-    pools = _columns(samples, "1.3.6.1.4.1.9.9.48.1.1.1", {5: "used", 6: "free"})
-    ucd = _columns(samples, "1.3.6.1.4.1.2021.4", {5: "size", 6: "free"})
+    pools = _columns(samples, _POOLS, {5: "used", 6: "free"})
+    ucd = _columns(samples, _UCD_MEMORY, {5: "size", 6: "free"})
     parts = [
         storage.select(*_WINDOW, "used", "size", rank=pl.lit(0)),
         pools.select(*_WINDOW, "used", size=pl.col("used") + pl.col("free"), rank=pl.lit(1)),

@@ -3,7 +3,6 @@
 import polars as pl
 
 from assets.snmp_uptimes import GAP, POLL, with_uptimes
-from resources.row_order import sort_rows
 
 _SATURATED = 2**32 - 1
 _INTERFACE = ("device_id", "if_index")
@@ -25,14 +24,14 @@ def if_index() -> pl.Expr:
 
 def untold(samples: pl.DataFrame) -> list[str]:
     """The facts that some poll of an interface's counters does not tell of it: they may be taken from other polls."""
-    mine = samples.filter(pl.col("mib_module") == "IF-MIB")
-    polled = mine.filter(pl.col("counter_value").is_not_null()).select("poll_id", "instance").unique()
-    found = []
-    for name, value in _FACTS.items():
-        told = mine.filter(pl.col("object_name") == name, value.is_not_null()).select("poll_id", "instance")
-        if told.is_empty() or not polled.join(told, on=told.columns, how="anti").is_empty():
-            found.append(name)
-    return found
+    mine = samples.filter(pl.col("mib_module") == "IF-MIB").with_columns(if_index=if_index(), told_at="observed_at")
+    polled = mine.filter(pl.col("counter_value").is_not_null()).select(_VISIT).unique()
+    told = {name: _told(mine, name, value) for name, value in _FACTS.items()}
+    return [
+        name
+        for name, rows in told.items()
+        if rows.is_empty() or not polled.join(rows, on=_VISIT, how="anti").is_empty()
+    ]
 
 
 def visits(counters: pl.DataFrame, samples: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
@@ -50,7 +49,7 @@ def visits(counters: pl.DataFrame, samples: pl.DataFrame, told: pl.DataFrame) ->
     found = counters.filter(pl.col("if_index").is_not_null()).group_by(_VISIT).agg(pl.col("observed_at").min())
     found = found.with_columns(pl.col("observed_at").min().over("device_id", "poll_id"))
     facts = samples.filter(pl.col("mib_module") == "IF-MIB", pl.col("object_name").is_in(list(_FACTS)))
-    facts = sort_rows(facts.with_columns(if_index=if_index()), ["observed_at", "metric_oid"])
+    facts = facts.with_columns(if_index=if_index(), told_at="observed_at").sort("told_at")
     for name, value in _FACTS.items():
         found = _with_fact(found, _told(facts, name, value), name, told)
     high, low = pl.col("ifHighSpeed"), pl.col("ifSpeed")
@@ -66,8 +65,7 @@ def visits(counters: pl.DataFrame, samples: pl.DataFrame, told: pl.DataFrame) ->
 
 
 def _told(facts: pl.DataFrame, name: str, value: pl.Expr) -> pl.DataFrame:
-    told = facts.filter(pl.col("object_name") == name).select(*_VISIT, value.alias(name), told_at="observed_at")
-    return told.drop_nulls()
+    return facts.filter(pl.col("object_name") == name).select(*_VISIT, "told_at", value.alias(name)).drop_nulls()
 
 
 def _started() -> pl.Expr:
