@@ -16,7 +16,10 @@ Received = Callable[[bytes, tuple[Any, ...]], None]
 
 
 class UdpServer:
-    """Receives from anyone; ``received`` is called with each datagram and the address that it came from."""
+    """Receives from anyone; ``received`` is called with each datagram and the address that it came from.
+
+    The address ``::`` takes IPv4, too.
+    """
 
     def __init__(self, host: str, port: int, receive_buffer: int, received: Received) -> None:
         """Binds.
@@ -31,6 +34,8 @@ class UdpServer:
         self._socket = socket.socket(family, kind, protocol)
         try:
             self._socket.setblocking(False)
+            if family == socket.AF_INET6:  # of :: whatever the system's default is
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self._socket.bind(address)
         except OSError:

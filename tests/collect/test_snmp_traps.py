@@ -30,6 +30,7 @@ from tests.collect.trap_collecting import (
     listening,
     user_options,
 )
+from tests.resources.snmpd import has_ipv6
 
 LINK = ("", LINK_DOWN, IF_INDEX, "i", "7")
 V1 = ("1.3.6.1.4.1.9.1.1", "192.0.2.9", "2", "0", "4711", IF_INDEX, "i", "7")
@@ -71,6 +72,25 @@ def test_traps_of_all_versions_are_read(tmp_path: Path) -> None:
     assert [first[name] for name in told] == ["192.0.2.9", "192.0.2.9", V1[0], 2, 0, 47.11]
     assert rows["device_id"].to_list()[1:] == ["127.0.0.1"] * 5
     assert rows["trap_id"].is_unique().all()
+
+
+def test_one_port_takes_ipv4_ipv6_and_one_user_of_many_engines(tmp_path: Path) -> None:
+    if not has_ipv6():
+        pytest.skip("there is no ::1")
+    engines = [f"80001f8880aabbcc{n:02x}" for n in range(3)]
+
+    async def run() -> None:
+        async with listening(tmp_path, host="::") as there:
+            for engine, to in zip(engines, ("127.0.0.1", "udp6:[::1]", "udp6:[::1]"), strict=True):
+                await there.send("snmptrap", [*user_options(ALICE), "-e", f"0x{engine}"], *LINK, to=to)
+            assert (await there.send("snmpinform", user_options(BOB), *LINK, to="udp6:[::1]")).returncode == 0
+            await there.landed(4)
+
+    asyncio.run(run())
+    rows = events(tmp_path)
+    traps = rows.filter(pl.col("engine_id").is_in(engines)).sort("engine_id")
+    assert (rows.height, traps["engine_id"].to_list()) == (4, engines)
+    assert traps["source_address"].to_list() == ["127.0.0.1", "::1", "::1"]
 
 
 @pytest.mark.parametrize("user", [None, ALICE, BOB, CAROL, DAVE], ids=lambda u: u.name if u else "v2c")

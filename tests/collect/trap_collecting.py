@@ -48,10 +48,12 @@ class Listening:
     port: int
     root: Path
 
-    async def send(self, tool: str, options: Sequence[str], *rest: str) -> subprocess.CompletedProcess[str]:
+    async def send(
+        self, tool: str, options: Sequence[str], *rest: str, to: str = "127.0.0.1"
+    ) -> subprocess.CompletedProcess[str]:
         """Runs snmptrap or snmpinform; the second tells by its exit code whether it was answered."""
-        extra = ["-e", _ENGINE] if "-v3" in options and tool == "snmptrap" else []
-        arguments = [require_binary(tool), *options, *extra, "-t", "1", "-r", "2", f"127.0.0.1:{self.port}", *rest]
+        extra = ["-e", _ENGINE] if "-v3" in options and "-e" not in options and tool == "snmptrap" else []
+        arguments = [require_binary(tool), *options, *extra, "-t", "1", "-r", "2", f"{to}:{self.port}", *rest]
         environment = {**os.environ, "MIBS": "", "SNMP_PERSISTENT_DIR": str(self.root)}
         return await asyncio.to_thread(
             subprocess.run, arguments, env=environment, capture_output=True, text=True, timeout=60
