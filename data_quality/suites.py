@@ -1,9 +1,10 @@
 """Great Expectations suites: what a table's rows should look like, checked after the fact on its recent rows.
 
 The default expectations follow from the declaration (``declared.py``), others from what other tables say of it
-(``measures.py``). A table's domain expectations stand in ``data_quality/<layer>_<table>.py`` as ``expectations()``; a
-function ``derived(frame)`` there may add columns that only they read, and ``REFERENCES`` names the reference tables
-that must know its values. Great Expectations takes seconds to import and is imported inside functions only.
+(``measures.py``). A table's domain expectations stand in ``data_quality/<layer>_<table>.py`` as ``expectations()``,
+those of every table of scores in ``scores.py``; a function ``derived(frame)`` there may add columns that only they
+read, and ``REFERENCES`` names the reference tables that must know its values. Great Expectations takes seconds to
+import and is imported inside functions only.
 """
 
 import warnings
@@ -87,8 +88,8 @@ def references_of(table: Table) -> Mapping[str, tuple[str, ...]]:
 
 
 def domain_of(table: Table) -> ModuleType | None:
-    """The module of the table's domain expectations; None if it has none."""
-    name = f"data_quality.{table.layer}_{table.name}"
+    """The module of the table's domain expectations; None if it has none. Tables of scores share one."""
+    name = "data_quality.scores" if table.model else f"data_quality.{table.layer}_{table.name}"
     return import_module(name) if find_spec(name) else None
 
 

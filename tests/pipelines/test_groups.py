@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from assets.scoring import judged_windows
+from data_quality.suites import run_suite
 from ml.quantities import FEATURES
 from pipelines.automation import first_model_sensor
 from pipelines.backtesting import backtest, write_plot
@@ -68,6 +69,13 @@ def test_score_is_computed_again_to_the_last_bit(still: Context, quantity: str, 
 def test_every_score_has_an_id_of_its_own(still: Context) -> None:
     ids = still.lakehouse.read(still.tables[SCORES].stored)["score_id"]
     assert ids.null_count() == 0 and ids.n_unique() == len(ids) == 4 * MINUTES * 6
+
+
+def test_scores_meet_every_expectation(still: Context, tmp_path: Path) -> None:
+    table = still.tables[SCORES]
+    found = run_suite(table, still.lakehouse.read(table.stored), tmp_path / "page.html")
+    assert [e["description"] for e in found.expectations if not e["success"]] == []
+    assert "An anomaly has a score above its threshold" in {e["description"] for e in found.expectations}
 
 
 def test_minute_that_was_corrected_since_is_told(tmp_path: Path) -> None:
