@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from assets.table import Table
+from data_quality import scores
 from data_quality.declared import declared_expectations, with_lag
 from data_quality.measures import SUBJECT, Measure, measure_expectations, measured
 from data_quality.report import write_report
@@ -89,7 +90,9 @@ def references_of(table: Table) -> Mapping[str, tuple[str, ...]]:
 
 def domain_of(table: Table) -> ModuleType | None:
     """The module of the table's domain expectations; None if it has none. Tables of scores share one."""
-    name = "data_quality.scores" if table.model else f"data_quality.{table.layer}_{table.name}"
+    if table.model:
+        return scores
+    name = f"data_quality.{table.layer}_{table.name}"
     return import_module(name) if find_spec(name) else None
 
 
