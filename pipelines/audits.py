@@ -123,8 +123,8 @@ def computed_again(context: Context, table: Table) -> Measure:
     is_equal = pl.all_horizontal(
         pl.col("_computed", "_stored").fill_null(False), *(pl.col(v).eq_missing(pl.col(f"{v}_right")) for v in values)
     )
-    sender = table.inputs[0].sender or table.series
-    source = pl.concat_str([pl.col(c).cast(pl.String) for c in sender if c in key], separator="/")
+    named = [name for name in table.inputs[0].sender if name in key] or table.series
+    source = pl.concat_str([pl.col(c).cast(pl.String) for c in named], separator="/")
     return reconciled(text, both.select(source=source, hour=pl.col(time).dt.truncate("1h"), is_there=is_equal))
 
 

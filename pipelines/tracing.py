@@ -20,6 +20,7 @@ from resources.errors import SecchiError
 from resources.selection import BATCH_ID, Among, Ranges, Where
 
 _POSITION = ["stream", "sequence", "row"]
+_RETRACTED = "is_retracted"
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -100,6 +101,8 @@ def _read_by(context: Context, table: Table, source: Table, rows: pl.DataFrame) 
     """The input rows that computed rows stand for; what else was looked at around them is not among them."""
     ranges = [_span(table, row) for row in rows.iter_rows(named=True)]
     found = context.lakehouse.read(source.stored, Ranges(str(source.time), ranges))
+    if _RETRACTED in found.columns:
+        found = found.filter(~pl.col(_RETRACTED).fill_null(False))
     function = table.function.function if isinstance(table.function, Enriched) else table.function
     if isinstance(function, Pairing):
         sides = [side for side in (function.left, function.right) if table.inputs[side.source] is source]
