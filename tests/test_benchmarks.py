@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
                 *("snmp", "--sections", "decode,fuzz,rates", "--varbinds", "6000", "--datagrams", "400"),
                 *("--answers", "40", "--polled", "3", "--history", "2"),
             ],
-            r"snmp: .* rates_cycle_s=\S+ rates_growth=\S+",
+            r"snmp: .* rates_cycle_cpu_s=\S+ rates_growth=\S+",
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
