@@ -145,7 +145,7 @@ def main() -> None:
     options.add_argument("--informs", type=int, default=500)
     options.add_argument("--varbinds", type=int, default=600_000)
     options.add_argument("--polled", type=int, default=3000, help="targets whose counters are judged")
-    options.add_argument("--history", type=int, default=90, help="cycles of 10 s before the measured ones")
+    options.add_argument("--history", type=int, default=72, help="cycles of 10 s before the measured ones")
     options.add_argument("--datagrams", type=int, default=1_000_000, help="mutated traps")
     options.add_argument("--answers", type=int, default=100_000, help="mutated answers to the poller")
     chosen = options.parse_args()
