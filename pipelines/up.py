@@ -4,6 +4,7 @@ Every child leads a session of its own. So a Ctrl-C in the terminal reaches the 
 has started (code servers, workers of runs) is found by its session and ends with it.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from resources.errors import SourceUnavailableError
+from resources.process_lock import ProcessLock
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL = 0.2
@@ -25,6 +27,12 @@ _KILL_WAIT = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
 _LONG_ENOUGH = 60.0
 _LOG_BYTES = 10 * 2**20
+_LIBC, _PDEATHSIG = ctypes.CDLL(None), 1
+
+
+def up_lock(lakehouse: Path) -> ProcessLock:
+    """Held by ``secchi up``."""
+    return ProcessLock(lakehouse / "status" / "up.lock")
 
 
 @dataclass(frozen=True)
@@ -55,15 +63,15 @@ class _Running:
 class Supervisor:
     """Runs children until it is left; used as a context manager, from the main thread.
 
-    Inside, SIGINT, SIGTERM and SIGHUP only set ``is_stopping``. That also gives the children the default action of
-    these signals: a handled signal is reset in a new program, whereas one that was ignored (``secchi up &`` in a
-    script) would stay ignored. Only an ignored SIGHUP stays so: that is ``nohup``.
+    Inside, SIGINT, SIGTERM and SIGHUP only set ``is_stopping``, and SIGUSR1 lets ``run`` return. That also gives the
+    children the default action of these signals: a handled signal is reset in a new program, whereas one that was
+    ignored (``secchi up &`` in a script) would stay ignored. Only an ignored SIGHUP stays so: that is ``nohup``.
     """
 
     def __init__(self, logs: Path, report: Callable[[str], None]) -> None:
         self._logs, self._report = logs, report
         self._running: dict[str, _Running] = {}
-        self._stop = threading.Event()
+        self._stop, self._change = threading.Event(), threading.Event()
         self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> "Supervisor":
@@ -72,6 +80,7 @@ class Supervisor:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue
             self._handlers[number] = signal.signal(number, lambda *_: self._stop.set())
+        self._handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda *_: self._change.set())
         return self
 
     def __exit__(
@@ -119,10 +128,13 @@ class Supervisor:
         running = self._running.get(name)
         return running is None or (running.child.has_end and running.process.poll() == 0)
 
-    def run(self) -> None:
-        """Keeps the children running until a signal asks for the end."""
+    def run(self) -> bool:
+        """Keeps the children running until a signal asks for a change (SIGUSR1): True, or for the end: False."""
         while self.wait(_POLL):
-            pass
+            if self._change.is_set():
+                self._change.clear()
+                return True
+        return False
 
     def wait(self, seconds: float) -> bool:
         """Keeps the children running for a while; returns False at once when the end is asked for."""
@@ -151,6 +163,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     def _tend(self, running: _Running) -> None:
@@ -179,6 +192,11 @@ class Supervisor:
             _signal_session(process.pid, signal.SIGTERM)
         if not _gone(left, _GRACE):
             _gone(left, _KILL_WAIT, kill=True)
+
+
+def _end_with_parent() -> None:
+    """Asks the kernel for a SIGTERM when the supervisor is gone, kill -9 included (prctl(2), PR_SET_PDEATHSIG)."""
+    _LIBC.prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 def _ending(code: int) -> str:

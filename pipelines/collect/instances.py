@@ -1,9 +1,6 @@
 """The processes that collect for a lakehouse: one for all sources, and others beside it for shared subscriptions."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +8,7 @@ from pipelines.config import Config
 from pipelines.settings.mqtt import MqttBroker
 from pipelines.settings.snmp import SnmpConfig
 from resources.errors import ConfigurationError
+from resources.process_lock import ProcessLock
 from resources.topics import is_shared
 
 _LOCK, _STATUS = "collectors.lock", "collectors.json"
@@ -34,49 +32,18 @@ class Instance:
         return self.folder / _STATUS
 
     @property
-    def _lock_path(self) -> Path:
-        """The file that the process holds locked; its process id stands in it."""
-        return self.folder / _LOCK
+    def lock(self) -> ProcessLock:
+        """Says which process it is."""
+        return ProcessLock(self.folder / _LOCK)
 
-    def pid(self) -> int | None:
-        """The process that collects now; None if there is none."""
-        try:
-            with self._lock_path.open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(self._lock_path.read_text() or 0) or None
-        except FileNotFoundError:
-            pass
-        return None
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Holds the lock that says that this process is it.
 
         Raises:
             ConfigurationError: another process is, or the lakehouse cannot be written.
         """
-        path = self._lock_path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ConfigurationError(f"lakehouse.path: cannot write {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            as_whom = f" as instance {self.name}" if self.name else ""
-            raise ConfigurationError(
-                f"lakehouse.path: another process collects for {self.lakehouse}{as_whom} ({path} is locked); stop it "
-                "first, or give this one another --instance, which takes its part of the shared subscriptions"
-            ) from error
-        try:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            os.close(lock)
+        as_whom = f" as instance {self.name}" if self.name else ""
+        return self.lock.held(f"another process collects for {self.lakehouse}{as_whom}")
 
 
 def instances(lakehouse: Path) -> list[Instance]:

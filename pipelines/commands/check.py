@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from assets.table import Table
     from pipelines.cli import Settings
     from pipelines.config import Config
     from pipelines.settings.fields import Secret
@@ -18,15 +19,10 @@ def command(settings: "Settings") -> None:
 
     Connects to nothing. Prints what would be collected, and into which tables it would go.
     """
-    from assets.catalog import load_tables
-    from pipelines.context import check_names
     from pipelines.printing import counted, print_rows
     from pipelines.unread_topics import unread_filters
 
-    config = settings.load()
-    tables = load_tables(declared=config.declared)
-    check_names(config, tables)
-    check_secrets(config)
+    config, tables = checked(settings)
     print_rows(
         ("protocol", "from", "what", "how", "credentials"),
         [*_brokers(config), *_targets(config), *_traps(config), *_references(config)],
@@ -52,6 +48,22 @@ def command(settings: "Settings") -> None:
         if each.file is not None and not each.file.exists():
             click.echo(f"secchi: warning: {config.source}: reference {each.name!r}: {each.file} is not there", err=True)
     click.echo("The configuration is valid.")
+
+
+def checked(settings: "Settings") -> "tuple[Config, dict[str, Table]]":
+    """The configuration and the tables that it declares.
+
+    Raises:
+        ConfigurationError: one line about the first mistake, a secret that is not there included.
+    """
+    from assets.catalog import load_tables
+    from pipelines.context import check_names
+
+    config = settings.load()
+    tables = load_tables(declared=config.declared)
+    check_names(config, tables)
+    check_secrets(config)
+    return config, tables
 
 
 def check_secrets(config: "Config") -> None:

@@ -13,20 +13,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.pass_obj
 def command(settings: "Settings") -> None:
-    """Let the running collectors take the configuration anew.
+    """Let what runs take the configuration anew.
 
-    It is validated first. Collectors and targets that did not change go on undisturbed; the same is done by SIGHUP to
-    the process of `secchi collect`.
+    It is validated first. Collectors and targets that did not change go on undisturbed, as with SIGHUP to the process
+    of `secchi collect`; tables, thresholds, checks and schedules are taken anew by `secchi up`.
     """
     from pipelines.collect.instances import instances
-    from pipelines.commands.check import check_secrets
+    from pipelines.commands.check import checked
+    from pipelines.up import up_lock
     from resources.errors import SecchiError
 
-    config = settings.load()
-    check_secrets(config)
-    pids = [pid for instance in instances(config.lakehouse.path) if (pid := instance.pid())]
-    if not pids:
-        raise SecchiError(f"no collectors run for {config.lakehouse.path.absolute()}; 'secchi collect' starts them")
-    for pid in pids:
+    config, _ = checked(settings)
+    collecting = [pid for instance in instances(config.lakehouse.path) if (pid := instance.lock.pid())]
+    supervising = up_lock(config.lakehouse.path).pid()
+    if not collecting and supervising is None:
+        raise SecchiError(
+            f"nothing runs for {config.lakehouse.path.absolute()}; 'secchi up' or 'secchi collect' starts it"
+        )
+    for pid in collecting:
         os.kill(pid, signal.SIGHUP)
         click.echo(f"The collectors (pid {pid}) take the configuration anew.")
+    if supervising is not None:
+        os.kill(supervising, signal.SIGUSR1)
+        click.echo(f"secchi up (pid {supervising}) takes the tables, checks and schedules anew.")

@@ -152,7 +152,7 @@ def test_instance_without_anything_shared_is_refused() -> None:
 
 def test_those_that_have_collected_are_known(tmp_path: Path) -> None:
     with Instance(tmp_path, "two").held(), Instance(tmp_path).held():
-        pids = [instance.pid() for instance in instances(tmp_path)]
+        pids = [instance.lock.pid() for instance in instances(tmp_path)]
     assert [instance.name for instance in instances(tmp_path)] == ["", "two"]
     assert pids == [os.getpid()] * 2
-    assert [instance.pid() for instance in instances(tmp_path)] == [None, None]
+    assert [instance.lock.pid() for instance in instances(tmp_path)] == [None, None]

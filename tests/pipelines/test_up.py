@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.services import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
+SECCHI = [sys.executable, "-P", "-m", "pipelines.cli"]
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); {SLEEP}"
 # Has a child in another process group, which a signal to its own group would miss.
@@ -27,6 +29,17 @@ import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", {STUBBORN!r}], process_group=0, stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
+"""
+
+
+CALCULATION = """
+[[calculation]]
+name = "hottest_1h"
+from = "silver.sensor_readings"
+by = ["site_id", "device_id"]
+window = {kind = "tumbling", size = "1h"}
+lateness = "2m"
+aggregate = {hottest = "max(measurement)"}
 """
 
 
@@ -128,6 +141,33 @@ def test_children_take_signals_that_the_parent_ignored(tmp_path: Path, told: lis
         signal.signal(signal.SIGINT, before)
 
 
+def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    child = f"import os; print(os.getpid(), flush=True); {SLEEP}"
+    code = (
+        "import sys; from pathlib import Path; from pipelines.up import Child, Supervisor\n"
+        "with Supervisor(Path(sys.argv[1]), print) as supervisor:\n"
+        "    supervisor.start(Child('child', [sys.executable, '-c', sys.argv[2]]))\n"
+        "    supervisor.run()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path), child], env=environment()) as supervisor:
+        log, deadline = tmp_path / "child.log", time.monotonic() + 60
+        while not (log.exists() and log.read_text().count("\n") >= 2):
+            assert time.monotonic() < deadline, "the child was not started"
+            time.sleep(0.05)
+        supervisor.kill()
+    pid = int(log.read_text().splitlines()[1])
+    while is_running(pid):
+        assert time.monotonic() < deadline, "it outlives its supervisor"
+        time.sleep(0.05)
+
+
+def test_change_is_asked_for_by_a_signal(supervisor: Supervisor) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert supervisor.run()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert not supervisor.run()
+
+
 def test_signal_ends_run(supervisor: Supervisor) -> None:
     supervisor.start(python("sleeper", SLEEP))
     os.kill(os.getpid(), signal.SIGTERM)
@@ -137,11 +177,31 @@ def test_signal_ends_run(supervisor: Supervisor) -> None:
     assert not supervisor.log_path("late").exists()
 
 
+def environment() -> dict[str, str]:
+    found = {k: v for k, v in os.environ.items() if k not in ("SECCHI_CONFIG", "DAGSTER_HOME")}
+    return {**found, "PYTHONPATH": str(ROOT)}
+
+
+def secchi(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [*SECCHI, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+
+
 def _wait_for_line(log: Path, text: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while text not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
+
+
+def _wait_for_asset(port: int, name: str) -> None:
+    """Until the web server, which starts again meanwhile, shows it."""
+    deadline, shown = time.monotonic() + 120, ""
+    while f'"{name}"' not in shown:
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.5)
+        with suppress(OSError):
+            shown = _ask(port, "{assetNodes {assetKey {path}}}")
 
 
 def _ask(port: int, query: str) -> str:
@@ -158,12 +218,9 @@ def test_up_runs_dagster_and_ends_with_all_of_it(tmp_path: Path) -> None:
         "raise RuntimeError('the folder of the user was taken for ours')\n"
     )
     port, log = free_port(), tmp_path / "up.log"
-    environment = {k: v for k, v in os.environ.items() if k not in ("SECCHI_CONFIG", "DAGSTER_HOME")}
-    command = [sys.executable, "-P", "-m", "pipelines.cli", "up", "--port", str(port)]
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, stdout=out, stderr=out
-        )
+        command = [*SECCHI, "up", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=out, stderr=out)
     try:
         _wait_for_line(log, "running; the UI is", process)
         children = _children(process.pid)
@@ -172,15 +229,15 @@ def test_up_runs_dagster_and_ends_with_all_of_it(tmp_path: Path) -> None:
             port, "{workspaceOrError {... on Workspace {locationEntries {locationOrLoadError {__typename}}}}}"
         )
         assert "RepositoryLocation" in states and "PythonError" not in states
-        second = subprocess.run(
-            [*command[:-1], str(free_port())],
-            cwd=tmp_path,
-            env={**environment, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        second = secchi(tmp_path, "up", "--port", str(free_port()))
         assert second.returncode == 2 and "another 'secchi up' runs" in second.stderr
+
+        with (tmp_path / "secchi.toml").open("a") as config:
+            config.write(CALCULATION)
+        assert f"secchi up (pid {process.pid}) takes" in secchi(tmp_path, "reload").stdout
+        _wait_for_line(log, "tables, checks and schedules are taken anew", process)
+        _wait_for_asset(port, "hottest_1h")
+        children += _children(process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         code = process.wait(30)
