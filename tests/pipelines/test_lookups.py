@@ -227,3 +227,33 @@ def test_preview_looks_up_and_writes_nothing(tmp_path: Path) -> None:
     seen = preview(silver.context, "scaled", timedelta(hours=1))
     assert seen.select("scaled", "factor_version").rows() == [(2.0, 1)]
     assert not silver.context.lakehouse.exists(silver.context.tables[FACTORS].stored)
+
+
+def test_function_reads_what_was_looked_up(tmp_path: Path) -> None:
+    """The way that a function with a lookup of its own is pointed to."""
+    write_factors(tmp_path, {(0, 0): 2}, 1)
+    (tmp_path / "scaled_rule.py").write_text(
+        "import polars as pl\n\n\ndef most(rows):\n"
+        "    by = ['site_id', 'device_id', 'sensor_id', 'window_start']\n"
+        "    return rows.group_by(by).agg(most=pl.col('scaled').max())\n"
+    )
+    silver = silver_with(tmp_path, "lookup", "event_time", dated=True)
+    (definition,) = silver.calculations
+    reader = {
+        "name": "most_scaled",
+        "from": NAME,
+        "by": ["site_id", "device_id", "sensor_id"],
+        "window": {"kind": "session", "gap": "30s", "max": "10m"},
+        "function": "scaled_rule:most",
+        "columns": {"most": "DOUBLE"},
+    }
+    both = Silver(silver.folder, [reader, definition], silver.options, str(tmp_path / "secchi.toml"))
+    refresh(both)
+    for rows in ([(0, 0, 1.0), (0, 40, 5.0)], [(0, 20, 3.0)]):
+        both.append(rows)
+        both.compute(NAME, "gold.most_scaled")
+    assert both.rows("gold.most_scaled").select("window_start", "most").rows() == [(START, 10.0)]
+    write_factors(tmp_path, {(0, 0): 2, (0, 30): 4}, 2)
+    refresh(both)
+    both.compute(NAME, "gold.most_scaled")
+    assert both.rows("gold.most_scaled")["most"].to_list() == [20.0]
