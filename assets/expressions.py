@@ -6,6 +6,7 @@ nothing but their arguments; what depends on the order of rows is given their to
 """
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -132,6 +133,7 @@ def _sandbox() -> duckdb.DuckDBPyConnection:
             "enable_external_access": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
+            "temp_directory": tempfile.gettempdir(),  # by itself, the folder in which the process stands
         }
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")

@@ -5,6 +5,7 @@ one (``assets.json_payload``), which decides what is right. The grammar here all
 DuckDB would take leniently (trailing commas, NaN, 12.5 or true as an integer) never reaches it, nor does deep nesting.
 """
 
+import tempfile
 from functools import cache
 
 import duckdb
@@ -47,7 +48,11 @@ def ask(query: str, payloads: pl.Series, **parameters: str) -> pl.DataFrame:
 @cache
 def _database() -> duckdb.DuckDBPyConnection:
     """The database in memory behind every query: opening one takes as long as reading some thousand payloads."""
-    return duckdb.connect(config={"threads": pl.thread_pool_size(), "preserve_insertion_order": True})
+    threads = pl.thread_pool_size()
+    # What does not fit into memory goes where temporary files go, not into the folder in which the process stands.
+    return duckdb.connect(
+        config={"threads": threads, "preserve_insertion_order": True, "temp_directory": tempfile.gettempdir()}
+    )
 
 
 def _texts(payloads: pl.Series) -> pl.Series:

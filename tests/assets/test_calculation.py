@@ -1,4 +1,5 @@
 import pickle
+import tempfile
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from assets.aggregation import Aggregation, UserFunction, in_order
 from assets.calculation import built_in, built_in_names, calculation
 from assets.expressions import open_sandbox
+from assets.payload_texts import ask
 from assets.silver.sensor_readings import sensor_readings
 from assets.table import UTC_TIME, Table
 from assets.windowing import SERIES
@@ -311,6 +313,13 @@ def test_sandbox_has_no_files() -> None:
             connection.sql(f"select * from read_text('{Path(__file__)}')")
         with pytest.raises(duckdb.InvalidInputException):
             connection.execute("set enable_external_access = true")
+
+
+def test_what_does_not_fit_into_memory_goes_to_the_temporary_folder() -> None:
+    query = "select current_setting('temp_directory') as place"
+    with open_sandbox() as connection:
+        assert connection.execute(query).fetchall() == [(tempfile.gettempdir(),)]
+    assert ask(query, pl.Series(["a payload"])).item() == tempfile.gettempdir()
 
 
 def test_built_in_is_made_once() -> None:
