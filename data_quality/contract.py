@@ -90,7 +90,8 @@ def apply_contract(
         ``(good, violations)``. ``good`` has the declared columns in their order and types, then the others; those of
         ``SET_LATER`` only if ``rows`` has them. ``violations`` has the bad rows as they came with ``reason``
         (``wrong_type``, ``missing_required``, ``not_finite``, ``below_minimum``, ``above_maximum``, ``time_too_late``,
-        ``time_too_early``: the first that holds) and ``message``.
+        ``time_too_early``: the first that holds) and ``message``; columns of these names that a row has itself are
+        ``row_reason`` and ``row_message``.
 
     Raises:
         SchemaMismatchError: if a required column is not there at all, or its type can never become the declared one:
@@ -105,7 +106,8 @@ def apply_contract(
     is_bad = work.select(pl.any_horizontal(check.is_bad.fill_null(False) for check in failing)).to_series()
     reason, message = _first_of(failing)
     told = work.filter(is_bad).select(reason.alias("reason"), message.alias("message"))
-    return good.filter(~is_bad), rows.filter(is_bad).hstack(told)
+    own = {name: f"row_{name}" for name in told.columns if name in rows.columns}
+    return good.filter(~is_bad), rows.filter(is_bad).rename(own).hstack(told)
 
 
 def _failing(checks: Sequence[_Check], work: pl.DataFrame) -> list[_Check]:

@@ -63,9 +63,8 @@ VERDICT_COLUMNS = (
     column(
         "score",
         pl.Float64,
-        "How unusual the window is, 0 to 1, by the model or by robust_z; null where neither can judge",
-        minimum=0,
-        maximum=1,
+        "How unusual the window is, by the model (the forest: 0 to 1) or by robust_z (0 to 1); null where neither can "
+        "judge",
         lineage=tuple(f"{_WINDOWS}.{name}" for name in ("mean", "stddev", "first", "last", "minimum", "maximum")),
     ),
     column("threshold", pl.Float64, "Score above which the series is unusual"),

@@ -102,6 +102,13 @@ def test_every_bad_row_has_its_own_reason() -> None:
     assert violations["message"].to_list() == [message for _, _, message in BAD]
 
 
+def test_row_with_a_reason_of_its_own_keeps_it_beside_that_of_the_contract() -> None:
+    own = {"reason": pl.lit("own"), "message": pl.lit("said")}
+    good, bad = apply(rows(row(), row(sensor=2, share=2.0)).with_columns(**own))
+    assert (good["sensor"].to_list(), good["reason"].to_list()) == ([1], ["own"])
+    assert bad.select("reason", "row_reason", "row_message").row(0) == ("above_maximum", "own", "said")
+
+
 def test_null_in_a_bounded_column_stays_beside_a_bad_row() -> None:
     """A condition on null is null, and neither it nor its negation keeps a row."""
     good, violations = apply(rows(row(share=None), row(sensor=2, share=3.0)))

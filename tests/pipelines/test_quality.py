@@ -44,6 +44,13 @@ def test_suites_of_chosen_tables_become_check_results(plant: Plant) -> None:
     metadata: dict[str, Any] = {n: v.value for n, v in found["silver/sensor_readings"].metadata.items()}
     assert (metadata["rows"], metadata["failed"]) == (12, 0) and metadata["evaluated"] > 10
     assert found["silver/sensor_readings"].passed
+    numbers = [e.asset_observation_data.asset_observation for e in result.get_asset_observation_events()]
+    (readings,) = (one for one in numbers if one.asset_key == asset_key(SILVER))
+    plotted = {name: float(str(value.value)) for name, value in readings.metadata.items()}
+    assert plotted == {"expectations_not_met": 0, "expectations": metadata["evaluated"], "rows_checked": 12}
+    (recorded,) = result.get_asset_materialization_events()
+    told = {name: value.value for name, value in recorded.materialization.metadata.items()}
+    assert (recorded.asset_key, told["tables"], told["tables_not_met"]) == (asset_key("quality.results"), 2, 0)
     page = Path(metadata["page"])
     assert page.parent == plant.folder.absolute() / "quality" / SILVER
     assert SILVER in page.read_text()

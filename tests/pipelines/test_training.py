@@ -2,12 +2,15 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
 from assets.table import Table
+from pipelines.cli import main
+from pipelines.explaining import explain
 from pipelines.maintenance import expire, maintain
 from pipelines.settings.ml import ModelConfig
 from pipelines.training import (
@@ -22,16 +25,18 @@ from pipelines.training import (
     training_asset,
     windows_table,
 )
-from tests.pipelines.plant import Plant, Reading
+from tests.pipelines.plant import START, Plant, Reading
 
 MINUTES = 40
 GOLD, SCORES = "gold.sensor_windows_1m", "gold.anomaly_scores"
 SMALL = ModelConfig(min_windows=2 * MINUTES, trees=10)
 
 
-def plant_with_windows(folder: Path, minutes: int = MINUTES, settings: ModelConfig = SMALL) -> Plant:
+def plant_with_windows(
+    folder: Path, minutes: int = MINUTES, settings: ModelConfig = SMALL, options: dict[str, Any] | None = None
+) -> Plant:
     """Two sensors, one reading every 20 s, all windows final."""
-    plant = Plant(folder, {"ml": settings})
+    plant = Plant(folder, {"ml": settings, **(options or {})})
     plant.land(
         Reading(sensor, second, (second * 7919 + sensor) % 101 / 10).payload
         for second in range(0, minutes * 60, 20)
@@ -162,6 +167,56 @@ def test_old_models_go_with_their_tags(tmp_path: Path) -> None:
     refs = context.lakehouse.table(table.stored, refresh=True).refs()
     assert set(refs) == {"main", being_trained, *(report.tag for report in kept)}
     assert drop_old_models(context, table) == 0
+
+
+def test_known_faults_of_a_file_are_not_learned_from(tmp_path: Path) -> None:
+    faults = tmp_path / "faults.csv"
+    end = START + timedelta(minutes=5)
+    faults.write_text(
+        f"site_id,device_id,started_at,ended_at,fault\n101,1000,{START:%Y-%m-%dT%H:%M:%SZ},{end:%Y-%m-%dT%H:%M:%SZ},stuck\n"
+    )
+    plant = plant_with_windows(tmp_path / "lake", options={"fault_labels": [{"file": faults}]})
+    assert train(plant.context).rows == 2 * (MINUTES - 5)
+
+
+def test_detector_that_the_configuration_names_scores_and_explains(tmp_path: Path) -> None:
+    settings = SMALL.model_copy(update={"detector": "benchmarks.skab_norm"})
+    plant = plant_with_windows(tmp_path, settings=settings)
+    train(plant.context)
+    plant.land([Reading(0, 60 * MINUTES, 500.0).payload])
+    plant.drain()
+    plant.now += timedelta(hours=1)
+    plant.drain()
+    last = plant.table(SCORES).sort("window_start").row(-1, named=True)
+    stored = plant.context.models.load(MODEL, last["model_id"])
+    assert (stored.training.parameters["detector"], stored.forest, last["method"]) == (settings.detector, None, "model")
+    assert last["is_alarm"] and last["contributions"] is not None
+    told = explain(plant.open(), last["score_id"])
+    assert (told.differences, told.since) == ([], [])
+
+
+def test_command_shows_models_and_goes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant = plant_with_windows(tmp_path / "lake")
+    first = train(plant.context).model_id
+    plant.now += timedelta(days=1)
+    second = train(plant.context).model_id
+    plant.context.models.use(MODEL, second)
+    config = tmp_path / "secchi.toml"
+    config.write_text('[lakehouse]\npath = "lake"\n')
+    call = ["--config", str(config), "model"]
+    assert main(call) == 0
+    shown = capsys.readouterr().out
+    assert first in shown and f"{second} │ in use" in shown
+    assert main([*call, "--rollback"]) == 0
+    assert f"{MODEL}: {first} is in use" in capsys.readouterr().out
+    assert plant.open().models.current(MODEL) == first
+    assert main([*call, "--rollback"]) == 1
+    assert f"there is none before {first}" in capsys.readouterr().err
+    assert main([*call, "--use", second]) == 0
+    assert plant.open().models.current(MODEL) == second
+    assert main([*call, "--use", "nothing"]) == 1
+    assert main([*call, "--use", second, "--rollback"]) == 2
+    assert main([*call, "--group", "nothing"]) == 2
 
 
 def test_materializing_the_asset_trains(tmp_path: Path) -> None:
