@@ -100,7 +100,8 @@ def _landed(context: Context, bronze: Table, rows: pl.DataFrame) -> pl.DataFrame
 def _read_by(context: Context, table: Table, source: Table, rows: pl.DataFrame) -> pl.DataFrame:
     """The input rows that computed rows stand for; what else was looked at around them is not among them."""
     ranges = [_span(table, row) for row in rows.iter_rows(named=True)]
-    found = context.lakehouse.read(source.stored, Ranges(str(source.time), ranges))
+    conditions = (each for each in table.only if each.column in source.schema)
+    found = context.lakehouse.read(source.stored, Ranges(str(source.time), ranges), *conditions)
     if _RETRACTED in found.columns:
         found = found.filter(~pl.col(_RETRACTED).fill_null(False))
     function = table.function.function if isinstance(table.function, Enriched) else table.function

@@ -21,6 +21,7 @@ from pipelines.settings.mqtt import MqttBroker
 from resources.errors import ConfigurationError
 from resources.landing import read_segment, recover_streams, remove_segment, sealed_segments
 from tests.collect.mosquitto import mosquitto, publish
+from tests.resources.snmpd import snmpd
 from tests.services import free_port
 
 PROCESS = """
@@ -235,6 +236,38 @@ def test_sighup_takes_the_configuration_anew_and_a_broken_one_changes_nothing(tm
             process.terminate()
             assert process.wait(5) == 0
     assert landed(tmp_path / "data" / "landing") == [b"a"]
+
+
+def test_sighup_takes_targets_of_a_file_anew_and_polls_go_on(tmp_path: Path) -> None:
+    def polls() -> dict[str, int]:
+        targets = status_of(tmp_path).get("snmp", {})
+        return {name: target["answered"] for name, target in targets.items()}
+
+    with snmpd(tmp_path / "agent") as port:
+        (tmp_path / "secchi.toml").write_text(
+            '[snmp]\ntarget_files = ["*.csv"]\n[snmp.modules.m]\nget = ["1.3.6.1.2.1.1.3.0"]\ninterval = 0.1\n'
+        )
+        (tmp_path / "targets.csv").write_text(f"host,port,modules\n127.0.0.1,{port},m\n")
+        first, second = f"127.0.0.1:{port}", f"localhost:{port}"
+        with collectors(tmp_path / "secchi.toml") as process:
+            wait_until(lambda: polls().get(first, 0) >= 3)
+            before = polls()[first]
+            (tmp_path / "targets.csv").write_text(f"host,port,modules\n127.0.0.1,{port},m\nlocalhost,{port},m\n")
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: polls().get(second, 0) >= 3)
+            assert polls()[first] > before, "it went on counting"
+            process.terminate()
+            assert process.wait(10) == 0
+    rows = [row for s in sealed_segments(tmp_path / "data" / "landing", "snmp_polls") for row in polled(s.path)]
+    assert {row["target"] for row in rows} == {first, second} and all(row["is_up"] for row in rows)
+    varbinds = [row for s in sealed_segments(tmp_path / "data" / "landing", "snmp_varbinds") for row in polled(s.path)]
+    assert [row["poll_id"] for row in rows if row["varbinds"] != 1] == []
+    assert sorted(row["poll_id"] for row in rows) == sorted(row["poll_id"] for row in varbinds), "each one landed"
+
+
+def polled(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_segment(path)[0].to_pylist()
+    return rows
 
 
 def test_a_source_that_cannot_land_is_one_line_and_the_others_go_on(

@@ -102,6 +102,14 @@ def test_pair_is_followed_to_the_two_messages_that_it_joins(tmp_path: Path) -> N
     assert sorted(messages.rows["payload"]) == sorted([sent[1], sent[3]])
 
 
+def test_description_is_followed_to_what_describes(tmp_path: Path) -> None:
+    silver = Silver(tmp_path)
+    append(silver, [(0, "sysName", "a"), (0, "sysUpTime", 100), (0, "ifHCInOctets", 1)])
+    silver.compute("silver.device_descriptions")
+    _, samples = chain(trace(silver.context, "silver.device_descriptions", {"sys_name": "a"}))[:2]
+    assert samples.rows["object_name"].to_list() == ["sysName"]
+
+
 def test_interface_is_followed_to_its_own_counters(tmp_path: Path) -> None:
     silver = Silver(tmp_path)
     names = ("ifName", "ifHCInOctets", "ifHCOutOctets", "sysUpTime")
