@@ -11,7 +11,7 @@ from typing import Protocol
 
 import polars as pl
 
-from resources.errors import SchemaMismatchError
+from resources.errors import SchemaMismatchError, reason_of
 
 RECEIVED_AT = "received_at"
 SET_LATER = frozenset({"batch_id", "is_final", "revision", "corrected_at", "is_retracted"})
@@ -143,7 +143,9 @@ def _typed(table: ContractTable, rows: pl.DataFrame) -> tuple[pl.DataFrame, list
     try:
         return rows.select(*columns, *others), checks
     except pl.exceptions.PolarsError as error:
-        raise SchemaMismatchError(f"{table.identifier}: rows of {dict(rows.schema)} do not fit: {error}") from error
+        other = {n: t for n, t in rows.schema.items() if n in table.schema and t != table.schema[n]}
+        what = ", ".join(f"{name!r} is {found}, declared {table.schema[name]}" for name, found in other.items())
+        raise SchemaMismatchError(f"{table.identifier}: rows do not fit ({what}): {reason_of(error)}") from error
 
 
 def _cast_check(table: ContractTable, name: str, found: pl.DataType) -> _Check:

@@ -68,3 +68,33 @@ def test_mended_expression_takes_the_rows_that_it_failed_on(tmp_path: Path) -> N
     again.append([(0, 2.0, 2.0)])
     MicroBatches(again.context).drain()
     assert again.rows("gold.failing").select("total", "n").rows() == [(None, 2)]
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "reason"),
+    [
+        ("[1.0]", "gold.failing: rows do not fit ('found' is List(Float64), declared Float64): cannot cast List", None),
+        ("'much'", None, "wrong_type"),
+        ("7", None, None),
+    ],
+    ids=["list", "text", "whole"],
+)
+def test_function_that_gives_another_type(tmp_path: Path, told: str, error: str | None, reason: str | None) -> None:
+    """What is a number of another kind is taken, a value that is none is quarantined, and no list is a number."""
+    module = f"other_type_{len(told)}"
+    (tmp_path / f"{module}.py").write_text(
+        "import polars as pl\n\n\ndef rule(rows):\n"
+        f"    by = ['site_id', 'device_id', 'sensor_id', 'window_start']\n"
+        f"    return rows.group_by(by).agg(found=pl.lit({told}))\n"
+    )
+    wanted = definition("tumbling", name="failing", function=f"{module}:rule", columns={"found": "DOUBLE"})
+    del wanted["aggregate"]
+    silver = Silver(tmp_path / "lake", [wanted, definition("tumbling")], source=str(tmp_path / "secchi.toml"))
+    silver.append([(0, 1.0, 2.0)])
+    errors = [r.error for r in MicroBatches(silver.context).drain() if r.error]
+    assert [found.startswith(error or "") and "\n" not in found for found in errors] == [True] * bool(error)
+    refused = silver.stored("quarantine.records")["reason"].to_list() if reason else []
+    assert refused == ([reason] if reason else [])
+    if not error and not reason:
+        assert silver.rows("gold.failing")["found"].to_list() == [7.0]
+    assert silver.rows(NAME)["readings"].to_list() == [1]
