@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from pipelines.cli import main
@@ -12,7 +13,8 @@ from pipelines.config import MaintenanceConfig
 from pipelines.maintenance import maintain
 from pipelines.tracing import Traced, trace
 from resources.errors import SecchiError
-from tests.assets.counters import Sample
+from tests.assets.counters import T0, Sample
+from tests.assets.test_device_health import polls
 from tests.pipelines.event_time import Silver
 from tests.pipelines.plant import START, Plant, Reading
 from tests.pipelines.test_counter_rates import append
@@ -136,6 +138,22 @@ def test_interface_is_followed_to_its_own_counters(tmp_path: Path) -> None:
     score, minute = chain(trace(silver.context, "gold.interface_scores", key))[:2]
     assert minute.rows.select("interface_id", "window_start").rows() == [(interface, final)]
     assert score.commits.height == 1
+
+
+def test_health_of_a_device_is_followed_to_polls_and_samples(tmp_path: Path) -> None:
+    silver = Silver(tmp_path)
+    table = silver.context.tables["silver.device_polls"]
+    landed = {"stream": pl.lit("s"), "sequence": pl.lit(1, pl.Int64), "row": pl.lit(0, pl.Int32)}
+    seen = polls((0, True), (60, True), (400, True)).with_columns(**landed, received_at="observed_at")
+    silver.append_frame(table, seen.with_columns(device_id=pl.lit("sw1:161")).drop("batch_id"))
+    append(silver, [(second, "sysUpTime", 100 * second) for second in (0, 60, 400)])
+    silver.compute("gold.device_health_5m")
+    health = trace(silver.context, "gold.device_health_5m", {"window_start": T0.isoformat()})
+    assert [(each.table.name, each.rows.height) for each in health.origins] == [
+        ("device_polls", 2),
+        ("snmp_samples", 2),
+    ]
+    assert health.rows["polls"].item() == 2 and health.commits.height == 1
 
 
 @pytest.mark.parametrize(
