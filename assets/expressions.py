@@ -6,11 +6,13 @@ nothing but their arguments; what depends on the order of rows is given their to
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -124,6 +126,14 @@ def evaluate(query: str, rows: pl.DataFrame) -> pl.DataFrame:
             ) from error
 
 
+def spill_folder() -> str:
+    """Where DuckDB puts what does not fit into memory: by itself, into the folder in which the process stands.
+
+    It is nobody else's: DuckDB lets queries read there even without access to files.
+    """
+    return str(Path(tempfile.gettempdir()) / f"secchi-{os.getuid()}-duckdb")
+
+
 @cache
 def _sandbox() -> duckdb.DuckDBPyConnection:
     """The database in memory behind every sandbox: opening one takes as long as a small batch."""
@@ -133,7 +143,7 @@ def _sandbox() -> duckdb.DuckDBPyConnection:
             "enable_external_access": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "temp_directory": tempfile.gettempdir(),  # by itself, the folder in which the process stands
+            "temp_directory": spill_folder(),
         }
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")

@@ -5,12 +5,13 @@ one (``assets.json_payload``), which decides what is right. The grammar here all
 DuckDB would take leniently (trailing commas, NaN, 12.5 or true as an integer) never reaches it, nor does deep nesting.
 """
 
-import tempfile
 from functools import cache
 
 import duckdb
 import polars as pl
 import pyarrow as pa
+
+from assets.expressions import spill_folder
 
 SPACE = r"[ \t\r\n]*"
 # Numbers are as long as a float or an int64 surely holds; longer ones are read by the slow path.
@@ -49,9 +50,8 @@ def ask(query: str, payloads: pl.Series, **parameters: str) -> pl.DataFrame:
 def _database() -> duckdb.DuckDBPyConnection:
     """The database in memory behind every query: opening one takes as long as reading some thousand payloads."""
     threads = pl.thread_pool_size()
-    # What does not fit into memory goes where temporary files go, not into the folder in which the process stands.
     return duckdb.connect(
-        config={"threads": threads, "preserve_insertion_order": True, "temp_directory": tempfile.gettempdir()}
+        config={"threads": threads, "preserve_insertion_order": True, "temp_directory": spill_folder()}
     )
 
 

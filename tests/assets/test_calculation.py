@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from assets.aggregation import Aggregation, UserFunction, in_order
 from assets.calculation import built_in, built_in_names, calculation
-from assets.expressions import open_sandbox
+from assets.expressions import open_sandbox, spill_folder
 from assets.payload_texts import ask
 from assets.silver.sensor_readings import sensor_readings
 from assets.table import UTC_TIME, Table
@@ -315,11 +315,12 @@ def test_sandbox_has_no_files() -> None:
             connection.execute("set enable_external_access = true")
 
 
-def test_what_does_not_fit_into_memory_goes_to_the_temporary_folder() -> None:
+def test_what_does_not_fit_into_memory_goes_to_a_folder_of_its_own() -> None:
     query = "select current_setting('temp_directory') as place"
     with open_sandbox() as connection:
-        assert connection.execute(query).fetchall() == [(tempfile.gettempdir(),)]
-    assert ask(query, pl.Series(["a payload"])).item() == tempfile.gettempdir()
+        assert connection.execute(query).fetchall() == [(spill_folder(),)]
+    assert ask(query, pl.Series(["a payload"])).item() == spill_folder()
+    assert Path(spill_folder()).parent == Path(tempfile.gettempdir())
 
 
 def test_built_in_is_made_once() -> None:
