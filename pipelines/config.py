@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from assets.declarations import Declarations, UnknownFields
 from ml.groups import Group
@@ -23,7 +23,7 @@ from pipelines.settings.snmp_traps import SnmpTraps
 from resources.durations import Duration, PositiveDuration
 from resources.errors import ConfigurationError
 from resources.snmp_usm import UsmUser
-from resources.strict_model import first_mistake
+from resources.strict_model import first_mistake, shown
 
 CONFIG_VARIABLE = "SECCHI_CONFIG"
 
@@ -65,6 +65,13 @@ class MicroBatchConfig(Model):
     max_bytes: Size = 64 * 2**20
 
 
+def _by_table(value: Any) -> Any:
+    if not isinstance(value, dict):
+        example = '{"bronze.mqtt_messages" = "30d", "silver.sensor_readings" = "365d"}'
+        raise ValueError(f"must tell how long of each table: retention = {example}, got {shown(value)}")
+    return value
+
+
 class MaintenanceConfig(Model):
     """``[maintenance]``: compaction, expiry, sweep and retention."""
 
@@ -73,7 +80,7 @@ class MaintenanceConfig(Model):
     keep_snapshots_for: Duration = timedelta(minutes=10)
     sweep_after: Duration = timedelta(hours=1)
     compact_files: Annotated[int, Field(ge=2)] = 16
-    retention: dict[str, Duration] = {}
+    retention: Annotated[dict[str, Duration], BeforeValidator(_by_table)] = {}
     keep_runs_for: Duration = timedelta(days=7)
 
 

@@ -12,6 +12,7 @@ from resources.errors import ConfigurationError
 
 _UNKNOWN = "unknown_key"
 _OWN_WORDS = ("value_error", _UNKNOWN)
+_SHAPES = ("list_type", "dict_type", "model_type")
 _SHOWN_CHARACTERS = 80
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -65,11 +66,24 @@ def first_mistake(error: ValidationError) -> str:
     text = re.sub(r"^\w+ should", "must", first["msg"].removeprefix("Value error, "))
     if first["type"] == "missing":
         text = "is missing"
+    elif first["type"] in _SHAPES:
+        text = _shape(first["type"], first["input"], _place(first["loc"]))
     elif first["type"] not in _OWN_WORDS and not isinstance(first["input"], dict | list):
         text = f"{text}, got {shown(first['input'])}"
     location = (*first["loc"], first["ctx"]["key"]) if first["type"] == _UNKNOWN else first["loc"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{_place(location)} {text}{more}"
+
+
+def _shape(kind: str, given: Any, place: str) -> str:
+    """What is wrong with a value that is no table, or no list, where one is wanted."""
+    wants_list = kind == "list_type"
+    if wants_list and isinstance(given, dict) and "[" not in place:
+        return f"may stand several times; write [[{place}]] in double brackets"
+    if not wants_list and isinstance(given, list):
+        return f"stands once; write [{place}] in single brackets"
+    wanted = f"a list like [{shown(given)}]" if wants_list else "a table like {name = value}"
+    return f"must be {wanted}, got {shown(given)}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -82,6 +82,16 @@ def test_time_without_an_offset_is_utc(text: str) -> None:
         ("[ml]\nschedule = 'daily'", "ml.schedule must be a cron expression like '*/30 * * * *'"),
         ("[quality]\nschedule = '61 * * * *'", "minute must be from 0 to 59, got '61 * * * *'"),
         ("[maintenance]\nschedule = 5", "maintenance.schedule must be a valid string, got 5"),
+        (
+            "[maintenance]\nretention = '30d'",
+            'retention = {"bronze.mqtt_messages" = "30d", "silver.sensor_readings" = "365d"}',
+        ),
+        ("[maintenance]\nretention = '30d'", "maintenance.retention must tell how long of each table: "),
+        ("[mqtt]\nname = 'a'", "mqtt may stand several times; write [[mqtt]] in double brackets"),
+        ("[[landing]]", "landing stands once; write [landing] in single brackets"),
+        ("landing = 5", "landing must be a table like {name = value}, got 5"),
+        ("[[mqtt]]\nname = 'a'\ntopics = 't'", "mqtt[0].topics must be a list like ['t'], got 't'"),
+        ("[[mqtt]]\nname = 'a'\ntopics = {t = 1}", "mqtt[0].topics must be a list like [{'t': 1}], got {'t': 1}"),
         ("[ml]\nseed = -1", "ml.seed must be greater than or equal to 0, got -1"),
         ("[ml]\nseed = 4294967296", "ml.seed must be less than or equal to 4294967295, got 4294967296"),
         (
