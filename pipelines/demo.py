@@ -314,7 +314,8 @@ def run(options: Options) -> int:
         if supervisor.is_stopping:
             return 130
         print(f"The plant sends {options.history} of history, then live. Look at it:")
-        print(f"  http://127.0.0.1:{options.port}/assets    the asset graph, checks and plots")
+        print(f"  http://127.0.0.1:{options.port}/asset-groups    the graph of the assets")
+        print(f"  http://127.0.0.1:{options.port}/assets          the catalogue: each asset with checks and plots")
         for query in _QUERIES:
             print(f'  {Path(sys.executable).parent}/secchi --config {config_file.absolute()} sql "{query}"')
         print("Ctrl-C ends it and every process of it.", flush=True)

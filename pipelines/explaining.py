@@ -33,6 +33,7 @@ from pipelines.training import scores_table
 from resources.errors import SecchiError
 from resources.model_store import ModelRefusedError, StoredModel
 from resources.selection import BATCH_ID, Among, Ranges
+from resources.strict_model import shown
 
 BEFORE = 60
 """Windows that a plot shows before the one that was judged."""
@@ -112,8 +113,8 @@ def _start_of(score_id: str) -> datetime:
         with suppress(ValueError):
             return datetime.strptime(told[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     raise SecchiError(
-        f"score {score_id}: is none; one is <window start>-<series>-<judgement>, as in column {_ID} of a table of "
-        "scores, such as gold.anomaly_scores"
+        f"SCORE_ID must be a value of the column {_ID} of gold.anomaly_scores or of another table of scores, like "
+        f"'20260301T124000Z-c76547c0da2f-42f9c93ee7721334', got {shown(score_id)}"
     )
 
 

@@ -154,8 +154,8 @@ def test_score_without_a_model_is_compared_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("score_id", "message"),
     [
-        ("nonsense", "is none; one is <window start>-<series>-<judgement>"),
-        ("20269999T000000Z-" + 12 * "0" + "-" + 16 * "0", "is none"),
+        ("", "SCORE_ID must be a value of the column score_id of gold.anomaly_scores or of another .*, got ''"),
+        ("20269999T000000Z-" + 12 * "0" + "-" + 16 * "0", "SCORE_ID must be"),
         ("20260301T120000Z-" + 12 * "0" + "-" + 16 * "0", "no table has it"),
     ],
 )
