@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import duckdb
 from duckdb import DuckDBPyConnection, StatementType
 
+from assets.threshold import EVENTS
 from resources.errors import SecchiError
 
 T = TypeVar("T")
@@ -104,7 +105,10 @@ def _explain(connection: DuckDBPyConnection, message: str) -> str:
     if unknown is None:
         return first
     first = first.split("\nDid you mean")[0].rstrip("!.")
-    near = _nearest(unknown[1], _table_names(connection))
+    tables = _table_names(connection)
+    if unknown[1].split(".")[-1] == EVENTS and f"gold.{EVENTS}" not in tables:
+        return f"{first}; gold.{EVENTS} comes with the first [[threshold]] of the configuration"
+    near = _nearest(unknown[1], tables)
     return f"{first}; did you mean {near}?" if near else f"{first}; 'secchi tables' lists them"
 
 

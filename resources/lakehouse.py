@@ -33,7 +33,7 @@ from resources.recent_frames import RecentFrames
 from resources.row_order import sort_rows
 from resources.selection import BATCH_ID, Where, changes
 from resources.stored_table import Partition, StoredTable
-from resources.table_schema import ADDED, added_columns, evolve, iceberg_schema, partition_spec
+from resources.table_schema import ADDED, added_columns, evolve, iceberg_schema, partition_spec, refuse_mismatch
 
 FILE = "_file"
 """Pseudo column of ``read_files``: the location of the data file that a row stands in."""
@@ -66,7 +66,7 @@ class Lakehouse:
                 )
             self._refuse_copy(warehouse)
         except OSError as error:
-            raise SourceUnavailableError(f"lakehouse {path}: cannot be opened: {reason_of(error)}") from error
+            raise SourceUnavailableError(f"lakehouse.path: cannot write {reason_of(error)}") from error
         except SQLAlchemyError as error:
             catalog = path / "catalog.db"
             raise SourceUnavailableError(f"catalog {catalog}: {reason_of(error)}; restore it from a backup") from error
@@ -123,6 +123,16 @@ class Lakehouse:
             raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {reason_of(error)}") from error
         self._tables[stored.identifier] = known
         return known
+
+    def compare(self, stored: StoredTable) -> None:
+        """Compares a stored table with its declaration, and raises as ``table`` does; creates and changes nothing."""
+        try:
+            found = self.catalog.load_table(stored.identifier)
+        except NoSuchTableError:
+            return
+        except (SQLAlchemyError, OSError) as error:
+            raise SourceUnavailableError(f"catalog {self.path / 'catalog.db'}: {reason_of(error)}") from error
+        refuse_mismatch(found, stored, iceberg_schema(stored))
 
     def exists(self, stored: StoredTable) -> bool:
         """Whether the table has been created.

@@ -49,8 +49,8 @@ def added_columns(schema: Schema) -> dict[str, tuple[pl.DataType, str]]:
     return {name: (types[name], about) for name, about in added.items()}
 
 
-def evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
-    """Adds columns that the declaration has and the store has not.
+def refuse_mismatch(found: Table, stored: StoredTable, declared: Schema) -> None:
+    """Refuses a stored table that cannot become what is declared by adding columns.
 
     Raises:
         SchemaMismatchError: a column is gone or has another type, or rows that are stored lack a required one.
@@ -64,7 +64,7 @@ def evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
         now = f"declared as {want[name]}" if changed else "no longer declared"
         raise SchemaMismatchError(
             f"{stored.identifier}: stored column {name!r} is {have[name]}, {now}; "
-            "declare it as it is stored, or give the new column a new name"
+            "declare it as it is stored, or give the table another name"
         )
     new = [n for n in want if n not in have]
     if (missing := [n for n in new if n in stored.required]) and _has_rows(found):
@@ -72,10 +72,16 @@ def evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
             f"{stored.identifier}: the stored rows have no column {missing[0]!r}, which is declared as required; "
             "declare it without required, so that it is null in them, or name another lakehouse.path"
         )
-    if new:
+
+
+def evolve(found: Table, stored: StoredTable, declared: Schema) -> Table:
+    """Adds columns that the declaration has and the store has not; raises as ``refuse_mismatch``."""
+    refuse_mismatch(found, stored, declared)
+    have = {f.name for f in found.schema().fields}
+    if new := [f for f in declared.fields if f.name not in have]:
         with found.update_schema() as update:
-            for name in new:
-                update.add_column(name, want[name])
+            for field in new:
+                update.add_column(field.name, field.field_type)
     return found
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from assets.table import Table
     from pipelines.cli import Settings
     from pipelines.config import Config
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 def command(settings: "Settings") -> None:
     """Validate configuration, tables and secrets.
 
-    Connects to nothing. Prints what would be collected, and into which tables it would go.
+    Connects to nothing. Prints what would be collected, and into which tables it would go; warns of stored tables that
+    cannot become what is declared.
     """
     from pipelines.printing import counted, print_rows
     from pipelines.unread_topics import unread_filters
@@ -47,6 +50,8 @@ def command(settings: "Settings") -> None:
     for each in config.reference:
         if each.file is not None and not each.file.exists():
             click.echo(f"secchi: warning: {config.source}: reference {each.name!r}: {each.file} is not there", err=True)
+    for problem in _mismatches(config, tables):
+        click.echo(f"secchi: warning: {problem}", err=True)
     click.echo("The configuration is valid.")
 
 
@@ -64,6 +69,25 @@ def checked(settings: "Settings") -> "tuple[Config, dict[str, Table]]":
     check_names(config, tables)
     check_secrets(config)
     return config, tables
+
+
+def _mismatches(config: "Config", tables: "Mapping[str, Table]") -> "Iterator[str]":
+    """What keeps stored tables from becoming what is declared: each of them waits until that is mended."""
+    from pipelines.context import with_evolved
+    from resources.errors import SchemaMismatchError, SecchiError, reason_of
+    from resources.lakehouse import Lakehouse
+
+    if not (config.lakehouse.path / "catalog.db").exists():
+        return
+    try:
+        lakehouse = Lakehouse(config.lakehouse.path)
+        for table in with_evolved(lakehouse, tables).values():
+            try:
+                lakehouse.compare(table.stored)
+            except SchemaMismatchError as error:
+                yield str(error)
+    except (SecchiError, OSError) as error:
+        yield reason_of(error)
 
 
 def check_secrets(config: "Config") -> None:

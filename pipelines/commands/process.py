@@ -38,7 +38,9 @@ def command(settings: "Settings") -> None:
         click.echo(f"secchi: warning: {table}: {problem}; its last version goes on serving", err=True)
     errors = {result.table: result.error for result in results if result.error}
     if errors:
-        raise SecchiError("; ".join(f"{table}: {error}" for table, error in errors.items()))
+        raise SecchiError(
+            "; ".join(error if error.startswith(table) else f"{table}: {error}" for table, error in errors.items())
+        )
 
 
 def _drain_with_progress(context: "Context") -> "list[TableResult]":

@@ -226,6 +226,23 @@ def test_check_names_a_certificate_that_cannot_be_used(run: Run, config: Path, t
     assert ran.code == 2 and one_line(ran).startswith(f"secchi: {config}: mqtt[0].tls.{told}")
 
 
+def test_column_that_is_gone_is_told_by_check_and_process(run: Run, config: Path) -> None:
+    made = config.read_text() + '[[calculation]]\nname = "press_1m"\nfrom = "silver.sensor_readings"\n'
+    made += 'by = ["site_id", "device_id", "sensor_id", "unit"]\nwindow = {kind = "tumbling", size = "1m"}\n'
+    config.write_text(made + 'aggregate = {mean = "mean(measurement)", p95 = "quantile(measurement, 0.95)"}\n')
+    assert run("--config", config, "process").code == 0
+    assert run("--config", config, "check").err == ""
+    config.write_text(made + 'aggregate = {mean = "mean(measurement)"}\n')
+    told = (
+        "gold.press_1m: stored column 'p95' is double, no longer declared; "
+        "declare it as it is stored, or give the table another name\n"
+    )
+    ran = run("--config", config, "check")
+    assert (ran.code, ran.err) == (0, f"secchi: warning: {told}")
+    ran = run("--config", config, "process")
+    assert (ran.code, ran.err) == (1, f"secchi: {told}")
+
+
 def test_collect_without_anything_to_collect(run: Run, config: Path) -> None:
     ran = run("--config", config, "collect")
     assert ran.code == 2 and "nothing to collect" in one_line(ran)
@@ -404,6 +421,7 @@ def test_sql_from_standard_input(run: Run, still: Path, monkeypatch: pytest.Monk
         ("FROM sensor_windows_1m", "sensor_windows_1m does not exist; did you mean gold.sensor_windows_1m?"),
         ("FROM gould.sensor_windows_1m", "did you mean gold.sensor_windows_1m?"),
         ("FROM zzz", "zzz does not exist; 'secchi tables' lists them"),
+        ("FROM gold.threshold_events", "does not exist; gold.threshold_events comes with the first [[threshold]]"),
         ("COPY (SELECT 1) TO 'x.csv'", "COPY is refused: the lakehouse is read-only"),
         ("EXPLAIN ANALYZE COPY (SELECT 1) TO 'x.csv'", "COPY is refused"),
         ("EXPLAIN ANALYZE DROP VIEW ops.batches", "DROP is refused"),

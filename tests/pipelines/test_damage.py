@@ -112,6 +112,8 @@ def test_damage_is_told_in_one_line(
         lines = [line for line in told.err.splitlines() if line.startswith("secchi: ")]
         if command[0] in failing.split():
             assert code in (1, 2) and len(lines) == 1 and re.search(message, lines[0]), (command, told)
+        elif command == ["check"] and failing:  # it warns of tables that it cannot compare
+            assert code == 0 and all(re.search(message, line) for line in lines), (command, told)
         else:
             assert (code, lines) == (0, []), (command, told)
 

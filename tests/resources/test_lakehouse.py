@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.commit import Commit
-from resources.errors import CommitConflictError, ConfigurationError, SchemaMismatchError
+from resources.errors import CommitConflictError, ConfigurationError, SchemaMismatchError, SourceUnavailableError
 from resources.lakehouse import Lakehouse
 from resources.selection import Among, Ranges, Where, changes
 from resources.stored_table import StoredTable
@@ -88,8 +88,26 @@ def test_other_changes_are_refused_with_the_way_out(lake: Lakehouse, table: Stor
     with pytest.raises(SchemaMismatchError) as error:
         Lakehouse(lake.path).table(table)
     assert str(error.value).startswith(f"silver.flat: {message}; ")
-    assert "declare it as it is stored, or give the new column a new name" in str(error.value)
+    assert str(error.value).endswith("; declare it as it is stored, or give the table another name")
+    with pytest.raises(SchemaMismatchError, match="another name"):
+        Lakehouse(lake.path).compare(table)
     assert numbers(stored_rows(lake.path, FLAT)) == [1]
+
+
+def test_place_that_cannot_be_written_names_the_key(tmp_path: Path) -> None:
+    (tmp_path / "lake").write_text("a file")
+    with pytest.raises(
+        SourceUnavailableError, match=r"^lakehouse\.path: cannot write .*/lake/warehouse: Not a directory$"
+    ):
+        Lakehouse(tmp_path / "lake")
+
+
+def test_comparing_creates_nothing(lake: Lakehouse) -> None:
+    lake.compare(FLAT)
+    assert not lake.exists(FLAT)
+    append(lake, FLAT, rows([1]))
+    lake.compare(declared(unit=pl.String()))
+    assert "unit" not in lake.table(FLAT, refresh=True).schema().column_names
 
 
 def test_order_of_declared_columns_does_not_matter(lake: Lakehouse) -> None:
