@@ -250,7 +250,7 @@ def test_collect_without_anything_to_collect(run: Run, config: Path) -> None:
 
 def test_reload_without_collectors(run: Run, config: Path) -> None:
     ran = run("--config", config, "reload")
-    assert ran.code == 1 and "no collectors run for" in one_line(ran)
+    assert ran.code == 1 and "nothing runs for" in one_line(ran)
 
 
 def test_process_carries_what_waits(run: Run, config: Path, plant: Plant) -> None:
