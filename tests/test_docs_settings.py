@@ -12,11 +12,13 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from assets.calculation import _Definition as _Windows
+from assets.catalog import load_tables
 from assets.enriching import _Enrichment
 from assets.joining import _Join
 from assets.threshold import _Threshold
 from ml.quantities import FEATURES
-from pipelines.config import Config
+from pipelines.config import Config, parse_config
+from pipelines.context import check_names
 from pipelines.settings.fields import Secret
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -137,6 +139,12 @@ def test_negative_controls() -> None:
     option = SECTIONS["[landing]"].model_fields["segment_age"]
     assert wrong("segment_age", option, '`"1s"`') is None
     assert [wrong("segment_age", option, told) is None for told in ('`"2s"`', "—", "required")] == 3 * [False]
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```toml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL))
+def test_examples_name_tables_that_are_there(block: str) -> None:
+    config = parse_config(tomllib.loads(block), "settings.md")
+    check_names(config, load_tables(declared=config.declared))
 
 
 def test_secrets_are_told() -> None:
