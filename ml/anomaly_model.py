@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ml.baselines import MIN_WINDOWS, learn
-from ml.calibration import tails
+from ml.calibration import TAIL, tails
 from ml.decision import Verdicts, decide
 from ml.drift import Reference, reference
 from ml.features import z_scores
@@ -137,7 +137,8 @@ def train(
     flagged = [is_normal for _, is_normal, _ in learned_of]
     del known, learned_of
     left_out = (_left_out(module, state, measured(p), flags, every) for p, flags in zip(parts, flagged, strict=True))
-    calibrated = _calibrated(module, state, pl.concat(left_out), usual)
+    ceiling = float(np.min(module.score(state, np.eye(len(FEATURES)) * _OUTLIER)))
+    calibrated = _calibrated(pl.concat(left_out), usual, ceiling)
     if SHARES in shares.columns:
         calibrated = calibrated.join(shares, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
     return Model(state, calibrated, name, FEATURES, trained_rows, bins)
@@ -172,14 +173,11 @@ def _left_out(module: ModuleType, state: Any, rows: Ordered, is_normal: _Flags, 
     return pl.concat(parts)
 
 
-def _calibrated(module: ModuleType, state: Any, scores: pl.DataFrame, usual: pl.DataFrame) -> pl.DataFrame:
+def _calibrated(scores: pl.DataFrame, usual: pl.DataFrame, ceiling: float) -> pl.DataFrame:
     """The baselines with the tail of each series' scores."""
-    found = tails(scores)
+    found = tails(scores, ceiling)
     joined = usual.join(found, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
-    average = (pl.col(name).fill_null(pl.lit(found[name].mean())) for name in ("excess_start", "excess_scale"))
-    outliers = np.eye(len(FEATURES)) * _OUTLIER
-    ceiling = float(np.min(module.score(state, outliers)))
-    return joined.with_columns(*average, excess_ceiling=pl.lit(ceiling))
+    return joined.with_columns(pl.col(n).fill_null(pl.lit(found[n].median())) for n in ("excess_start", "excess_scale"))
 
 
 def judge(
@@ -232,7 +230,4 @@ def _is_wanted(windows: pl.DataFrame, wanted: pl.DataFrame) -> pl.Series:
 
 def _nothing_known(rows: Ordered) -> pl.DataFrame:
     known = learn(rows, np.zeros(rows.rows.height, bool))
-    tail = {
-        name: pl.lit(None, pl.Float64) for name in ("excess_start", "excess_scale", "excess_floor", "excess_ceiling")
-    }
-    return known.with_columns(**tail)
+    return known.with_columns(pl.lit(None, pl.Float64).alias(name) for name in TAIL)

@@ -14,18 +14,26 @@ TAIL_SHARE = 0.1
 """Share of the normal scores that the tail is fitted to."""
 
 _LEAST_SCALE = 1e-6
+_CEILING_PERIOD = 2_000
+_ROUNDINGS = 16
 _WEIGHT_OF_ALL = 1000
-"""The tails of all series together count as this many scores of a series' own tail."""
+"""The middle of all series' tails counts as this many scores of a series' own tail.
+
+The median, not the mean: a few series with faults that nobody has labelled would make the mean's threshold one that no
+score can reach.
+"""
 
 TAIL = ("excess_start", "excess_scale", "excess_floor")
 
 
-def tails(scores: pl.DataFrame) -> pl.DataFrame:
+def tails(scores: pl.DataFrame, ceiling: float = np.inf) -> pl.DataFrame:
     """The tail of each series.
 
     Args:
         scores: the series columns, ``score`` and ``is_false_alarm`` (whether people called it one) of normal windows
             that the score's baselines were not learned from.
+        ceiling: a score that comes once in ``_CEILING_PERIOD`` windows at most, however many faults that nobody has
+            labelled are among the normal windows.
 
     Returns:
         One row a series: the series columns, ``excess_start`` (exceeded by ``TAIL_SHARE`` of the scores),
@@ -46,26 +54,33 @@ def tails(scores: pl.DataFrame) -> pl.DataFrame:
     weight = pl.col("n") / (pl.col("n") + _WEIGHT_OF_ALL)
     # What never moves tells nothing of the others: beside many such columns, those that move would be called anomalies.
     moves = (pl.col("own_scale") > _LEAST_SCALE) | (pl.col("own_scale").max() <= _LEAST_SCALE)
-    return both.select(
-        *SERIES,
-        (weight * pl.col("own_start") + (1 - weight) * pl.col("own_start").filter(moves).mean()).alias("excess_start"),
-        (weight * pl.col("own_scale") + (1 - weight) * pl.col("own_scale").filter(moves).mean())
-        .clip(_LEAST_SCALE)
-        .alias("excess_scale"),
-        "excess_floor",
-    )
+    shrunk = (weight * pl.col(n) + (1 - weight) * pl.col(n).filter(moves).median() for n in ("own_start", "own_scale"))
+    found = both.select(*SERIES, "excess_floor", *(one.alias(n) for one, n in zip(shrunk, TAIL[:2], strict=True)))
+    room = ceiling - pl.col("excess_start")
+    widest = pl.when(room > 0).then(room / np.log(TAIL_SHARE * _CEILING_PERIOD))
+    scale = pl.min_horizontal("excess_scale", widest).clip(_LEAST_SCALE).alias("excess_scale")
+    return found.select(*SERIES, "excess_start", scale, "excess_floor")
 
 
-def threshold(false_alarm_rate: pl.Expr) -> pl.Expr:
-    """The score that a series exceeds in this share of its normal windows, and no false alarm that was told."""
-    far = pl.col("excess_start") + pl.col("excess_scale") * (TAIL_SHARE / false_alarm_rate).log()
-    return pl.max_horizontal(pl.min_horizontal(far, "excess_ceiling"), "excess_floor")
+def threshold(false_alarm_rate: float, excess_start: Floats, excess_scale: Floats, excess_floor: Floats) -> Floats:
+    """The score that a series exceeds in this share of its normal windows, and no false alarm that was told.
+
+    To the last bit: a score is above it where, and only where, its return period is above one over the rate.
+    """
+    tail, limit = (excess_start, excess_scale, excess_floor), 1 / false_alarm_rate
+    found = np.fmax(excess_start + excess_scale * np.log(TAIL_SHARE / false_alarm_rate), excess_floor)
+    rounding = _ROUNDINGS * np.spacing(np.fmax(np.abs(excess_start), np.abs(found)))
+    low, high = found - rounding, found + rounding
+    while ((low < (middle := (low + high) / 2)) & (middle < high)).any():
+        is_rarer = return_period(middle, *tail) > limit
+        low, high = np.where(is_rarer, low, middle), np.where(is_rarer, middle, high)
+    return np.asarray(low)
 
 
-def return_period(scores: Floats, excess_start: Floats, excess_scale: Floats) -> Floats:
-    """In how many normal windows a score as high as this is expected once.
+def return_period(scores: Floats, excess_start: Floats, excess_scale: Floats, excess_floor: Floats) -> Floats:
+    """In how many normal windows a score as high as this is expected once; one where it was called a false alarm.
 
     In numpy: polars divides by a constant column with its reciprocal, so the last bits would depend on the batch.
     """
     excess = np.clip((scores - excess_start) / excess_scale, -50, 50)
-    return np.asarray(np.maximum(np.exp(excess) / TAIL_SHARE, 1.0))
+    return np.asarray(np.where(scores <= excess_floor, 1.0, np.maximum(np.exp(excess) / TAIL_SHARE, 1.0)))

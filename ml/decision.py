@@ -89,11 +89,14 @@ def decide(given: Verdicts, is_wanted: _Flags) -> pl.DataFrame:
 
 
 def _limits(given: Verdicts) -> Floats:
-    tail = given.baselines.select(*TAIL, "excess_ceiling").cast(pl.Float64)
-    number = given.usual.number
-    columns = {n: np.append(tail[n].fill_null(np.nan).to_numpy(), np.nan)[number] for n in tail.columns}
-    frame = pl.DataFrame({**columns, "rate": given.policies.of("false_alarm_rate")}, nan_to_null=True)
-    return frame.select(threshold(pl.col("rate"))).to_series().fill_null(np.nan).to_numpy()
+    tails = _tails(given.baselines)
+    limits = np.stack([threshold(rule.false_alarm_rate, *tails) for rule in given.policies.rules])
+    return np.asarray(limits[given.policies.number, given.usual.number])
+
+
+def _tails(baselines: pl.DataFrame) -> list[Floats]:
+    """The columns of ``TAIL``, and behind the last series one that is not known."""
+    return [np.append(baselines[name].cast(pl.Float64).fill_null(np.nan).to_numpy(), np.nan) for name in TAIL]
 
 
 def _deviation(given: Verdicts) -> Floats:
@@ -150,11 +153,10 @@ def _frame(given: Verdicts, scores: Floats, limits: Floats, deviation: Floats, c
     usual, number = given.usual.columns, given.usual.number
     middle = np.where(given.usual.is_known, usual["level_median"] + given.usual.offset, cold.middle)
     width = EXPECTED * np.where(given.usual.is_known, usual["level_scale"], cold.scale)
-    tail = {n: np.append(given.baselines[n].cast(pl.Float64).to_numpy(), np.nan)[number] for n in TAIL[:2]}
     numbers = {
         "score": scores,
         "threshold": limits,
-        "return_period_windows": return_period(scores, *(tail[n] for n in TAIL[:2])),
+        "return_period_windows": return_period(scores, *(tail[number] for tail in _tails(given.baselines))),
         "expected_low": middle - width,
         "expected_high": middle + width,
         **dict(zip(FEATURE_COLUMNS, given.features.T, strict=True)),

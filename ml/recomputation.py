@@ -50,7 +50,9 @@ def recompute(model: Model, row: pl.DataFrame, policies: Sequence[Policy]) -> Re
     width = (EXPECTED * usual.columns["level_scale"])[0]
     rate = assigned(row, policies).of("false_alarm_rate")[0]
     tail = row.select(SERIES).join(model.baselines, on=SERIES, how="left", nulls_equal=True)
-    limit = tail.select(threshold(pl.lit(float(rate)))).item()
-    period = return_period(scores, *(tail[name].to_numpy() for name in TAIL[:2]))[0]
+    ends = [tail[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in TAIL]
+    limit, period = threshold(float(rate), *ends)[0], return_period(scores, *ends)[0]
     added = dict(zip(FEATURES, map(float, rounded(shares(features, score))[0]), strict=True))
-    return Recomputed(float(scores[0]), limit, float(period), float(middle - width), float(middle + width), added)
+    return Recomputed(
+        float(scores[0]), float(limit), float(period), float(middle - width), float(middle + width), added
+    )

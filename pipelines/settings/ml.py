@@ -11,7 +11,7 @@ from pipelines.settings.cron import Cron
 from pipelines.settings.fields import Model
 from resources.durations import PositiveDuration
 
-Rate = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=1e-12, lt=1)]
 _MOST = HISTORY // 2
 
 

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ml.calibration import TAIL, return_period, tails, threshold
+from ml.quantities import Floats
 
 
 def scores(false_alarm: float | None = None, **series: Sequence[float | None]) -> pl.DataFrame:
@@ -26,8 +29,11 @@ def scores(false_alarm: float | None = None, **series: Sequence[float | None]) -
 
 
 def thresholds(found: pl.DataFrame, rate: float) -> dict[str, float]:
-    limits = found.with_columns(excess_ceiling=pl.lit(0.99), threshold=pl.lit(0.0))
-    return dict(limits.select("unit", threshold(pl.lit(rate))).rows())
+    return dict(zip(found["unit"], map(float, threshold(rate, *ends(found))), strict=True))
+
+
+def ends(found: pl.DataFrame) -> list[Floats]:
+    return [found[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in TAIL]
 
 
 def normal(seed: int, count: int = 20_000) -> list[float]:
@@ -48,14 +54,49 @@ def test_few_scores_lean_on_the_tails_of_all() -> None:
 
 
 def test_return_period_is_one_over_the_rate_at_the_threshold() -> None:
-    tail = tails(scores(a=normal(0))).with_columns(excess_ceiling=pl.lit(0.99))
-    at = tail.select(threshold(pl.lit(0.001))).to_series().to_numpy()
-    assert return_period(at, *(tail[name].to_numpy() for name in TAIL[:2])).item() == pytest.approx(1000)
+    tail = ends(tails(scores(a=normal(0))))
+    assert return_period(threshold(0.001, *tail), *tail).item() == pytest.approx(1000)
+
+
+@settings(max_examples=300)
+@given(
+    st.floats(1e-12, 1, exclude_max=True),
+    st.floats(0, 1),
+    st.floats(1e-6, 1),
+    st.floats(0, 1) | st.just(float("nan")),
+    st.floats(0, 1),
+    st.integers(-3, 3),
+)
+def test_threshold_and_return_period_say_the_same(
+    rate: float, start: float, scale: float, floor: float, score: float, ulps: int
+) -> None:
+    """Of any score, and of those that are the nearest to the threshold."""
+    tail = [np.array([value]) for value in (start, scale, floor)]
+    limit = threshold(rate, *tail)
+    near = limit
+    for _ in range(abs(ulps)):
+        near = np.nextafter(near, np.sign(ulps) * np.inf)
+    for one in (np.array([score]), near, tail[2]):
+        assert bool(one > limit) == bool(return_period(one, *tail) > 1 / rate)
+
+
+def test_series_with_faults_that_nobody_labelled_leave_the_others_their_thresholds() -> None:
+    usual = {f"s{n}": normal(n, 400) for n in range(9)}
+    faulty = [*normal(9, 360), *np.random.default_rng(0).uniform(0.6, 0.9, 40)]
+    before, after = (thresholds(tails(scores(None, **usual, x=last)), 0.0005) for last in (normal(9, 400), faulty))
+    assert all(after[name] == pytest.approx(before[name], abs=0.005) for name in usual)
 
 
 def test_no_threshold_is_below_a_false_alarm() -> None:
     values = [*normal(0), 0.9]
     assert list(thresholds(tails(scores(false_alarm=0.9, a=values)), 0.01).values()) == [0.9]
+
+
+def test_tail_of_nothing_but_faults_ends_at_the_ceiling() -> None:
+    faulty = list(map(float, np.random.default_rng(0).uniform(0.3, 0.9, 400)))
+    found = tails(scores(a=faulty, b=faulty), 0.95)
+    assert thresholds(found, 1 / 2000)["a"] == pytest.approx(0.95)
+    assert thresholds(found, 1 / 20000)["a"] > 0.95
 
 
 def test_windows_without_a_score_do_not_count() -> None:
@@ -64,6 +105,6 @@ def test_windows_without_a_score_do_not_count() -> None:
 
 
 def test_return_period_of_a_row_is_the_same_in_any_batch() -> None:
-    values, starts, scales = np.linspace(0, 1, 1000), np.full(1000, 0.4), np.full(1000, 0.05)
-    alone = [return_period(values[n : n + 1], starts[:1], scales[:1])[0] for n in range(1000)]
-    assert alone == return_period(values, starts, scales).tolist()
+    values, tail = np.linspace(0, 1, 1000), [np.full(1000, end) for end in (0.4, 0.05, 0.2)]
+    alone = [return_period(values[n : n + 1], *(end[:1] for end in tail))[0] for n in range(1000)]
+    assert alone == return_period(values, *tail).tolist()
