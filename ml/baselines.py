@@ -115,15 +115,16 @@ def smoothed(windows: Ordered, usual: Usual) -> dict[str, Floats]:
     away = np.where(np.abs(near) > np.abs(before), near - before, 0.0)
     others = _others(windows, near, np.nan_to_num(usual.columns["loading"]))
     return {
-        "sustained": _both(near, (near + before) / 2),
+        "sustained": agreed(near, (near + before) / 2),  # what is over does not last
         "trend": np.where(is_whole, away, np.nan),
         "residual": near - usual.columns["following"] * others,
     }
 
 
-def _both(one: Floats, other: Floats) -> Floats:
-    """The nearer to 0 where both are on the same side, else 0: what is over does not last."""
-    return np.where(one * other > 0, np.sign(one) * np.minimum(np.abs(one), np.abs(other)), 0.0)
+def agreed(one: Floats, other: Floats) -> Floats:
+    """The nearer to 0 where both are on the same side, else 0; NaN where one is missing."""
+    nearer = np.where(one * other > 0, np.sign(one) * np.minimum(np.abs(one), np.abs(other)), 0.0)
+    return np.where(np.isnan(one) | np.isnan(other), np.nan, nearer)
 
 
 def _others(windows: Ordered, near: Floats, loading: Floats) -> Floats:

@@ -125,6 +125,54 @@ def test_silence_is_an_anomaly_of_the_first_window_after_it(model: Model) -> Non
     assert rows["top_feature"].to_list() == ["silence"] * 4
 
 
+@pytest.fixture(scope="module")
+def sparse() -> Model:
+    return train(simulated(readings=2), trees=60, seed=7)
+
+
+@pytest.mark.parametrize("readings", [5, 20, 120])
+def test_sender_that_reports_more_often_is_no_anomaly(sparse: Model, readings: int) -> None:
+    assert share(judge(sparse, simulated(series=8, windows=400, seed=1, readings=readings))) < 5 * RATE
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        pytest.param(lambda random, n: 8.0, 0.9, id="step"),
+        pytest.param(lambda random, n: random.normal(0, 6, n), 0.6, id="noise"),
+    ],
+)
+def test_faults_of_a_sender_that_reports_more_often_are_found(
+    sparse: Model, fault: Callable[[np.random.Generator, int], Any], found: float
+) -> None:
+    rows = judge(sparse, simulated(series=8, windows=400, seed=2, fault=fault, readings=120))
+    assert share(rows.filter("is_faulty")) > found
+    assert found_share(rows) == 1
+
+
+def test_drop_to_a_tenth_of_the_readings_is_found_even_if_more_than_were_learned(sparse: Model) -> None:
+    windows = simulated(series=4, windows=120, seed=3, readings=120)
+    dropped = pl.when(pl.col(START) >= T0 + timedelta(minutes=100)).then(12).otherwise("readings").alias("readings")
+    rows = judge(sparse, windows.with_columns(dropped))
+    first = rows.filter(pl.col(START).is_between(T0 + timedelta(minutes=100), T0 + timedelta(minutes=107)))
+    assert share(first) == 1 and set(first["top_feature"]) == {"readings"}
+    assert share(rows.filter(pl.col(START) < T0 + timedelta(minutes=100))) < 5 * RATE
+
+
+@pytest.mark.parametrize("rate", [0.05, RATE, 1e-6])
+def test_threshold_and_return_period_of_every_row_say_the_same(rate: float) -> None:
+    """Whatever was labelled, and however short or faulty the training."""
+    windows = simulated(series=6, windows=200, fault=lambda random, n: 30.0)
+    policies = [Policy(match={"sensor_id": 1}, false_alarm_rate=rate / 2), Policy(false_alarm_rate=rate)]
+    is_faulty = windows["is_faulty"]
+    for false_alarms, excluded in ((None, None), (is_faulty, None), (None, is_faulty)):
+        known = train(windows, trees=20, seed=0, false_alarms=false_alarms, excluded=excluded)
+        rows = judge(known, windows, policies).filter(method="model")
+        rarest = pl.when(pl.col("sensor_id") == 1).then(2 / rate).otherwise(1 / rate)
+        is_above = pl.col("score") > pl.col("threshold")
+        assert rows.select((is_above == (pl.col("return_period_windows") > rarest)).all()).item()
+
+
 def test_sensor_that_sticks_is_found_within_minutes(model: Model) -> None:
     """Each goes on with the last reading of minute 99 for half an hour."""
     windows = simulated(series=8, windows=200, seed=5)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ml.baselines import MIN_WINDOWS, learn
 from ml.features import FURTHEST, z_scores
 from ml.quantities import FEATURES, KEY, REACH, SERIES, SPAN, ordered
-from tests.ml.windows import frame, window
+from ml.sample_size import OF_READINGS, expected
+from tests.ml.windows import READINGS, frame, window
 
 LEVELS = [10.0 + (minute * 7 % 5) for minute in range(200)]
 Row = Mapping[str, Any]
@@ -70,12 +71,59 @@ def test_each_feature_reads_its_quantity() -> None:
         "slope": {"last": 90.0},
         "range": {"maximum": 90.0},
         "tail": {"p99": 90.0},
-        "readings": {"readings": 90},
     }
     (before,) = judged(training, calm)
     for name, values in changed.items():
         (after,) = judged(training, {**calm, **values})
         assert {feature for feature in FEATURES if after[feature] != before[feature]} == {name}
+
+
+def readings_of(usual: pl.DataFrame, *counts: int) -> list[float]:
+    return [row["readings"] for row in judged(usual, *(window(300 + m, readings=n) for m, n in enumerate(counts)))]
+
+
+def test_readings_tells_fewer_than_usual_only(usual: pl.DataFrame) -> None:
+    fewer = (np.log1p(2) - np.log1p(READINGS)) / 0.1
+    assert readings_of(usual, READINGS, 90, 2) == pytest.approx([0, 0, fewer])
+
+
+def test_readings_are_held_to_what_became_usual(usual: pl.DataFrame) -> None:
+    fewer = (np.log1p(25) - np.log1p(250)) / 0.1
+    assert readings_of(usual, *[250] * SPAN, 25)[-1] == pytest.approx(fewer)
+    assert readings_of(usual, *[250] * 2, *[25] * SPAN)[-1] == 0
+
+
+@pytest.mark.parametrize("name", OF_READINGS)
+def test_quantity_of_more_readings_counts_as_far_as_it_is_wider_than_they_make_it(name: str) -> None:
+    columns = {"spread": "stddev", "slope": "last", "range": "maximum", "tail": "p99"}
+    base = {"minimum": 0.0, "first": 0.0, "p50": 0.0}
+    rows = [window(m, readings=2, **base, **{columns[name]: 10.0 + m % 3}) for m in range(90)]
+    training = learned(frame(*rows))
+    wider = expected(name, np.array([120.0])) / expected(name, np.array([2.0]))
+
+    def z(value: float) -> float:
+        (row,) = judged(training, window(300, readings=120, **base, **{columns[name]: value}))
+        return float(row[name])
+
+    assert [z(11.0), z(11.0 * wider.item())] == pytest.approx([0, 0])
+    assert z(8.0) < -1 and z(14.0 * wider.item()) > 1
+
+
+@pytest.mark.parametrize(("now", "then"), [(1, 20), (20, 1)])
+def test_one_reading_tells_nothing_of_what_several_do(now: int, then: int) -> None:
+    training = learned(frame(*(window(m, readings=then) for m in range(80))))
+    (row,) = judged(training, window(100, readings=now))
+    assert [row[name] for name in OF_READINGS] == [None] * len(OF_READINGS)
+
+
+def test_expected_quantities_are_those_of_normal_readings() -> None:
+    random = np.random.default_rng(0)
+    for count in (2, 5, 25, 120):
+        drawn = random.normal(size=(20_000, count))
+        p50, p99 = np.quantile(drawn, (0.5, 0.99), axis=1)
+        seen = {"spread": drawn.std(axis=1, ddof=1), "range": np.ptp(drawn, axis=1), "tail": p99 - p50}
+        for name, values in seen.items():
+            assert expected(name, np.array([float(count)])) == pytest.approx(values.mean(), rel=0.06)
 
 
 def test_change_compares_with_the_window_directly_before(usual: pl.DataFrame) -> None:

@@ -35,24 +35,26 @@ def frame(*windows: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def simulated(series: int = 12, windows: int = 800, seed: int = 0, fault: Fault | None = None) -> pl.DataFrame:
+def simulated(
+    series: int = 12, windows: int = 800, seed: int = 0, fault: Fault | None = None, readings: int = READINGS
+) -> pl.DataFrame:
     """Sensors with a level, noise and rhythm of their own; ``is_faulty`` marks five faults of five minutes in each."""
     return pl.concat(
-        [_sensor(number, windows, np.random.default_rng([seed, number]), fault) for number in range(series)]
+        [_sensor(number, windows, np.random.default_rng([seed, number]), fault, readings) for number in range(series)]
     )
 
 
-def _sensor(number: int, windows: int, random: np.random.Generator, fault: Fault | None) -> pl.DataFrame:
+def _sensor(number: int, windows: int, random: np.random.Generator, fault: Fault | None, count: int) -> pl.DataFrame:
     own = np.random.default_rng([42, number])
     level, deviation = own.uniform(10, 500), own.uniform(0.5, 10)
-    minutes = np.arange(windows * READINGS) / READINGS
+    minutes = np.arange(windows * count) / count
     values = 0.8 * np.sin(2 * np.pi * minutes / 400 + number) + random.normal(size=len(minutes))
     is_faulty = np.zeros(windows, bool)
     for start in random.choice(windows // 10, 5, replace=False) * 10 if fault else ():
-        part = slice(start * READINGS, (start + 5) * READINGS)
-        values[part] += fault(random, 5 * READINGS) if fault else 0
+        part = slice(start * count, (start + 5) * count)
+        values[part] += fault(random, 5 * count) if fault else 0
         is_faulty[start : start + 5] = True
-    readings = np.round(level + deviation * values, number % 2).reshape(windows, READINGS)
+    readings = np.round(level + deviation * values, number % 2).reshape(windows, count)
     p50, p95, p99 = np.quantile(readings, [0.5, 0.95, 0.99], axis=1)
     rows = [window(minute, sensor_id=number, device_id=1000 + number // 4) for minute in range(windows)]
     return frame(*rows).with_columns(
@@ -65,5 +67,6 @@ def _sensor(number: int, windows: int, random: np.random.Generator, fault: Fault
         p99=p99,
         first=readings[:, 0],
         last=readings[:, -1],
+        readings=pl.lit(count),
         is_faulty=is_faulty,
     )
