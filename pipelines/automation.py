@@ -15,8 +15,9 @@ from pipelines.drift import DRIFT, score_tables
 from pipelines.housekeeping import HOUSEKEEPING
 from pipelines.micro_batch_run import FAILED_TABLES, asset_key
 from pipelines.quality import EXPECTATIONS
+from pipelines.readiness import is_ready, why_untrained
 from pipelines.run_process import fail_dead_runs, in_flight
-from pipelines.training import has_model, is_asked_for, is_ready, model_key, models
+from pipelines.training import has_model, is_asked_for, model_key, models
 from resources.errors import SecchiError, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -191,8 +192,7 @@ def first_model_sensor(config: Config) -> dg.SensorDefinition:
             if not wanted and has_model(opened()):
                 return dg.SkipReason("there is a model")
             if not wanted:
-                least = config.ml.min_windows
-                return dg.SkipReason(f"fewer than {least} final windows (ml.min_windows), or too few in most series")
+                return dg.SkipReason(str(why_untrained(opened())))
         except SecchiError as error:
             return dg.SkipReason(str(error))
         return dg.RunRequest(asset_selection=[model_key(name) for name in wanted])

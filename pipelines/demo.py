@@ -250,7 +250,8 @@ def _line_count(path: Path) -> int:
 def is_drained(demo: Demo) -> bool:
     """Whether all that landed is in gold, every sensor window final and scored, and a model trained if one can be."""
     from pipelines.micro_batch import is_behind
-    from pipelines.training import has_model, is_ready, windows_table
+    from pipelines.readiness import is_ready
+    from pipelines.training import has_model, windows_table
     from resources.selection import Among
 
     context = demo.context

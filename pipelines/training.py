@@ -99,25 +99,6 @@ def windows_table(tables: Mapping[str, Table], model: str = MODEL) -> Table:
     return scores_table(tables, model).inputs[0]
 
 
-def is_ready(context: "Context", model: str = MODEL) -> bool:
-    """Whether there are ``ml.min_windows`` final windows, and in most series enough to tell what is usual."""
-    from ml.baselines import MIN_WINDOWS
-    from resources.selection import Among
-
-    table, least = windows_table(context.tables, model), context.config.ml.min_windows
-    if not context.lakehouse.exists(table.stored):
-        return False
-    context.lakehouse.table(table.stored, refresh=True)
-    final = Among("is_final", [True])
-    files = context.lakehouse.files(table.stored, final)
-    if sum(file.record_count for file in files) < least:
-        return False
-    things = scores_table(context.tables, model).series if model != MODEL else table.series
-    rows = context.lakehouse.read_files(table.stored, files, final, columns=things)
-    usual = rows.group_by(things).len()["len"].median()
-    return rows.height >= least and float(str(usual)) >= MIN_WINDOWS
-
-
 def has_model(context: "Context", model: str = MODEL) -> bool:
     """Whether there is a model that this version can score with."""
     return _champion(context, model) is not None
@@ -147,16 +128,6 @@ def is_asked_for(context: "Context", model: str = MODEL) -> bool:
     where = (Among("kind", [TRAINING]), Among("table_name", [request_name(model)]))
     asked = context.lakehouse.read(requests.stored, *where, columns=["requested_at"]).to_series()
     return asked.len() > 0 and bool((asked > context.models.load(model, stored[-1]).training.trained_at).any())
-
-
-def train_if_needed(context: "Context", model: str = MODEL) -> str | None:
-    """Trains when there is no usable model and there are enough windows; returns the new model's id, else None."""
-    if has_model(context, model) or not is_ready(context, model):
-        return None
-    try:
-        return train(context, model).model_id
-    except NotEnoughWindowsError:
-        return None  # enough windows, but their values are missing
 
 
 def train(context: "Context", name: str = MODEL) -> TrainingReport:

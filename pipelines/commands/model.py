@@ -20,6 +20,7 @@ def command(settings: "Settings", model_id: str | None, group: str | None, rollb
     Scores that are there stay as they are; windows that become final from now on are judged by the model in use.
     """
     from pipelines.printing import print_rows
+    from pipelines.readiness import why_untrained
     from pipelines.training import MODEL, scores_table
     from resources.errors import SecchiError
 
@@ -36,6 +37,9 @@ def command(settings: "Settings", model_id: str | None, group: str | None, rollb
     if model_id:
         models.use(name, model_id)
         click.echo(f"{name}: {model_id} is in use")
+        return
+    if not stored:
+        click.echo(why_untrained(context, name) or f"model {name}: the first training comes with the next run")
         return
     rows = [(one, "in use" if one == current else "", *_facts(models.load(name, one))) for one in stored]
     print_rows(["model", "", "trained at", "windows", "snapshot"], rows, "table")

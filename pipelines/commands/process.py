@@ -69,11 +69,15 @@ def _drain_with_progress(context: "Context") -> "list[TableResult]":
 
 
 def _train(context: "Context") -> bool:
-    from pipelines.training import models, train_if_needed
+    from pipelines.readiness import has_windows, train_if_needed, why_untrained
+    from pipelines.training import models
 
     trained = [model_id for model in models(context.tables) if (model_id := train_if_needed(context, model))]
     for model_id in trained:
         click.echo(f"Trained the anomaly model {model_id}.", err=True)
+    for model in models(context.tables):
+        if has_windows(context, model) and (reason := why_untrained(context, model)):
+            click.echo(reason, err=True)
     return bool(trained)
 
 

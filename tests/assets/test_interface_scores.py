@@ -17,7 +17,7 @@ from ml.groups import Group
 from pipelines.config import parse_config
 from pipelines.context import Context, open_context
 from pipelines.gold_step import run_gold
-from pipelines.training import is_ready, train_if_needed
+from pipelines.readiness import is_ready, train_if_needed
 from resources.commit import Commit
 from resources.errors import ConfigurationError
 

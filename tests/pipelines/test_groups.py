@@ -20,7 +20,8 @@ from pipelines.drift import check_drift
 from pipelines.explaining import explain
 from pipelines.explaining import write_plot as write_explanation
 from pipelines.labels import add_label, known_labels
-from pipelines.training import MODEL, is_asked_for, request_name, train, train_if_needed
+from pipelines.readiness import train_if_needed
+from pipelines.training import MODEL, is_asked_for, request_name, train
 from resources.commit import Commit
 from resources.errors import ConfigurationError, SecchiError
 from tests.assets.test_interface_scores import MINUTES, SCORES, STEP, T0, add, rates, scored, stored

@@ -12,6 +12,7 @@ from assets.table import Table
 from pipelines.cli import main
 from pipelines.explaining import explain
 from pipelines.maintenance import expire, maintain
+from pipelines.readiness import is_ready, train_if_needed, why_untrained
 from pipelines.settings.ml import ModelConfig
 from pipelines.training import (
     MODEL,
@@ -19,9 +20,7 @@ from pipelines.training import (
     NotEnoughWindowsError,
     drop_old_models,
     has_model,
-    is_ready,
     train,
-    train_if_needed,
     training_asset,
     windows_table,
 )
@@ -120,9 +119,28 @@ def test_too_few_windows_are_told(tmp_path: Path) -> None:
     assert list(plant.context.lakehouse.table(windows(plant).stored, refresh=True).refs()) == ["main"]
 
 
+def test_commands_say_why_there_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Enough windows in all, but too few in each series."""
+    plant_with_windows(tmp_path / "lake", minutes=5)
+    config = tmp_path / "secchi.toml"
+    config.write_text('[lakehouse]\npath = "lake"\n[ml]\nmin_windows = 10\n')
+    reason = (
+        "model sensor_windows: gold.sensor_windows_1m has 10 final windows in 2 series, half of which have 5 or fewer; "
+        "the first training needs 10 (ml.min_windows), and 30 in most series"
+    )
+    call = ["--config", str(config)]
+    assert main([*call, "model"]) == 0
+    assert " ".join(capsys.readouterr().out.split()) == reason
+    assert main([*call, "process"]) == 0
+    assert reason in " ".join(capsys.readouterr().err.split())
+    assert main([*call, "model", "--group", "interface"]) == 0
+    assert "model interface: gold.interface_rates_1m has 0 final windows in 0 series" in capsys.readouterr().out
+
+
 def test_empty_lakehouse_has_nothing_to_learn_from(tmp_path: Path) -> None:
     context = Plant(tmp_path).context
     assert not is_ready(context)
+    assert "has 0 final windows in 0 series" in str(why_untrained(context))
     with pytest.raises(NotEnoughWindowsError, match=r"0 final windows; a model needs ml\.min_windows = 500"):
         train(context)
 
