@@ -9,6 +9,7 @@ from assets.windowing import END
 from data_quality.contract import SET_LATER, apply_contract
 from pipelines.closure import closure, computed_rows
 from pipelines.context import Context, TableResult
+from pipelines.dropped import readers_of, stands
 from pipelines.episode_step import episodes_of, replaced_episodes
 from pipelines.gold_plan import GoldPlan, has_passed, plan_gold, window_of
 from pipelines.quarantine import commit_quarantine, computed_reject_rows, reasons
@@ -79,6 +80,10 @@ def _changed_rows(
     """The rows to write: new and changed ones, those that became final, and those whose key is there no more."""
     key = list(table.key)
     values = [c for c in computed.columns if c not in key]
+    live = current.filter(~pl.col(_RETRACTED).fill_null(False))
+    standing = live.filter(stands(context, table)).select(key)
+    computed = computed.join(standing, on=key, how="anti", nulls_equal=True)
+    live = live.join(standing, on=key, how="anti", nulls_equal=True)
     fresh = computed.join(current, on=key, how="left", nulls_equal=True, suffix="_old").with_columns(
         _is_new=pl.col(BATCH_ID).is_null(),
         _has_changed=pl.any_horizontal(
@@ -86,7 +91,6 @@ def _changed_rows(
         ),
         is_retracted=pl.lit(False),
     )
-    live = current.filter(~pl.col(_RETRACTED).fill_null(False))
     judged = live if window_of(table).has_episodes else within(live, plan.spans, table.series, str(table.time))
     gone = judged.join(computed, on=key, how="anti", nulls_equal=True)
     gone = gone.with_columns(is_retracted=pl.lit(True))
@@ -129,7 +133,6 @@ def passed_by_readers(context: Context, table: Table) -> int:
     """The batch_id up to which every table that reads this one has come."""
     markers = [
         context.lakehouse.head(reader.stored).markers.get(reader.identifier, {}).get(table.identifier, 0)
-        for reader in context.tables.values()
-        if table.identifier in {i.identifier for i in reader.inputs}
+        for reader in readers_of(context, table)
     ]
     return min(markers, default=context.lakehouse.head(table.stored).batch_id)

@@ -18,6 +18,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from assets.table import Table
 from pipelines.context import Context
+from pipelines.dropped import noted
 from pipelines.gold_step import is_forgotten, passed_by_readers
 from pipelines.micro_batch import record_batches
 from pipelines.training import drop_old_models
@@ -131,8 +132,15 @@ def drop_old_rows(context: Context, table: Table) -> int:
     cutoff, passed = context.clock() - keep, passed_by_readers(context, table)
     files = context.lakehouse.files(table.stored)
     limits = [(file, bounds(iceberg, file, table.time), bounds(iceberg, file, BATCH_ID)) for file in files]
-    old = [file for file, times, batches in limits if times and batches and times[1] < cutoff and batches[1] <= passed]
-    return len(old) if old and context.lakehouse.rewrite(table.stored, old, ()) else 0
+    old = {
+        file: times[1]
+        for file, times, batches in limits
+        if times and batches and times[1] < cutoff and batches[1] <= passed
+    }
+    if not old:
+        return 0
+    note = noted(context, table, max(old.values()))
+    return len(old) if context.lakehouse.rewrite(table.stored, list(old), (), note) else 0
 
 
 def expire(context: Context, table: Table) -> tuple[int, int]:

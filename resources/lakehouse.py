@@ -329,8 +329,14 @@ class Lakehouse:
         head = head_of(self.table(commit.table, refresh=True))
         return head.batch_id == commit.batch_id and head.markers.get(commit.producer, {}) == commit.to
 
-    def rewrite(self, stored: StoredTable, delete: Sequence[DataFile], add: Sequence[DataFile]) -> bool:
-        """Replaces files by others with the same or fewer rows; False if another commit came between.
+    def rewrite(
+        self,
+        stored: StoredTable,
+        delete: Sequence[DataFile],
+        add: Sequence[DataFile],
+        properties: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Replaces files by others with the same or fewer rows, and sets properties; False if another commit won.
 
         Raises:
             SourceUnavailableError: storage or catalog did not answer.
@@ -339,6 +345,8 @@ class Lakehouse:
         try:
             with _told(stored), StagedTransaction(table) as transaction:
                 stage(transaction, table, add, delete, {"secchi.producer": "maintenance"})
+                if properties:
+                    transaction.set_properties(dict(properties))
         except (CommitFailedException, ValidationException):
             return False
         return True

@@ -1,10 +1,13 @@
 """Old rows go once every reader has passed them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+
+import polars as pl
 
 from pipelines.config import MaintenanceConfig
 from pipelines.maintenance import maintain
+from pipelines.waiting import request_rebuild
 from tests.pipelines.plant import START, Plant, Reading
 
 BRONZE, SILVER, GOLD = "bronze.mqtt_messages", "silver.sensor_readings", "gold.sensor_windows_1m"
@@ -52,3 +55,43 @@ def test_retention_waits_for_every_reader(tmp_path: Path) -> None:
     retained(plant, SILVER, timedelta(hours=1))
     assert plant.table(SILVER).is_empty()
     assert plant.table(GOLD)["readings"].sum() == 10
+
+
+def dropped(folder: Path) -> Plant:
+    """Six readings of the first minute, whose rows silver has dropped, and others four hours later."""
+    plant = Plant(folder)
+    plant.land(Reading(1, s, 1.0).payload for s in range(0, 60, 10))
+    plant.drain()
+    plant.land([Reading(1, 4 * 3600, 1.0).payload])
+    plant.drain()
+    retained(plant, SILVER, timedelta(hours=3))
+    assert plant.table(SILVER).height == 1
+    return plant
+
+
+def windows(plant: Plant) -> list[tuple[datetime, int, int]]:
+    live = plant.table(GOLD).filter(~pl.col("is_retracted")).sort("window_start")
+    return live.select("window_start", "readings", "revision").rows()
+
+
+def test_windows_whose_readings_were_dropped_stand(tmp_path: Path) -> None:
+    """Neither a late reading nor a rebuild makes them anew from what is left."""
+    plant = dropped(tmp_path)
+    stored = windows(plant)
+    assert [readings for _, readings, _ in stored] == [6, 1]
+    plant.land([Reading(1, 5, 1.0).payload])
+    plant.drain()
+    assert plant.table(SILVER).height == 2
+    assert windows(plant) == stored
+    request_rebuild(plant.context, GOLD)
+    plant.drain()
+    assert windows(plant) == stored
+
+
+def test_history_that_comes_after_a_drop_is_computed(tmp_path: Path) -> None:
+    """Also where it is older than what was dropped, and comes in parts."""
+    plant = dropped(tmp_path)
+    for second in (-120, -110):
+        plant.land([Reading(1, second, 1.0).payload])
+        plant.drain()
+    assert [readings for _, readings, _ in windows(plant)] == [2, 6, 1]
