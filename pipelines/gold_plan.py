@@ -241,7 +241,7 @@ def has_passed(context: Context, table: Table, rows: pl.DataFrame) -> pl.Series:
     is_idle = pl.col("received_at") + context.config.time.idle <= now
     reached = pl.when(is_idle).then(pl.max_horizontal("observed_at", pl.lit(now))).otherwise("observed_at")
     sender = pl.col("sender")
-    if named != source.sender:
+    if named != source.sender:  # of the parts, only the last may hold a "/"
         sender = sender.str.split("/").list.head(len(named)).list.join("/")
     marks = known.select(sender, reached=reached).group_by("sender").agg(pl.col("reached").min())
     end = (pl.col(str(table.time)) + window.size if window.has_episodes else pl.col(END)) + window.lateness

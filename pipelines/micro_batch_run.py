@@ -143,6 +143,7 @@ class Report:
         reasons = self._quarantined.get(table.identifier, {})
         broken = {reason: count for reason, count in reasons.items() if reason in CONTRACT_REASONS}
         metadata: dict[str, Any] = {"violations": sum(broken.values()), "quarantined": sum(reasons.values())}
+        told = f"{sum(broken.values())} of {sum(reasons.values())} quarantined rows broke the contract"
         if broken:
             metadata |= {"reasons": broken, "example": self._example(table, sorted(broken))}
         return dg.AssetCheckEvaluation(
@@ -151,7 +152,7 @@ class Report:
             passed=not broken,
             metadata=metadata,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{sum(broken.values())} rows broke the contract and are in quarantine" if broken else None,
+            description=told if broken else None,
         )
 
     def _side_input_check(self, table: "Table") -> dg.AssetCheckEvaluation:
