@@ -139,6 +139,7 @@ def train(
     left_out = (_left_out(module, state, measured(p), flags, every) for p, flags in zip(parts, flagged, strict=True))
     ceiling = float(np.min(module.score(state, np.eye(len(FEATURES)) * _OUTLIER)))
     calibrated = _calibrated(pl.concat(left_out), usual, ceiling)
+    calibrated = _with_floors(calibrated, [p for p in parts if p["_false_alarm"].any()], module, state)
     if SHARES in shares.columns:
         calibrated = calibrated.join(shares, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
     return Model(state, calibrated, name, FEATURES, trained_rows, bins)
@@ -178,6 +179,23 @@ def _calibrated(scores: pl.DataFrame, usual: pl.DataFrame, ceiling: float) -> pl
     found = tails(scores, ceiling)
     joined = usual.join(found, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
     return joined.with_columns(pl.col(n).fill_null(pl.lit(found[n].median())) for n in ("excess_start", "excess_scale"))
+
+
+def _with_floors(
+    baselines: pl.DataFrame, parts: Sequence[pl.DataFrame], module: ModuleType, state: Any
+) -> pl.DataFrame:
+    """Raises the floor of each series to the scores that its false alarms have by the model that will judge them."""
+    if not parts:
+        return baselines
+    floors = []
+    for rows in map(measured, parts):
+        scores, usual = z_scores(rows, baselines)
+        labelled = rows.rows["_false_alarm"].to_numpy() & usual.is_known
+        of = rows.rows.filter(pl.Series(labelled)).select(SERIES)
+        floors.append(of.with_columns(_floor=pl.Series(module.score(state, scores[labelled]), dtype=pl.Float64)))
+    highest = pl.concat(floors).group_by(SERIES, maintain_order=True).agg(pl.col("_floor").max())
+    joined = baselines.join(highest, on=SERIES, how="left", nulls_equal=True, maintain_order="left")
+    return joined.with_columns(pl.max_horizontal("excess_floor", "_floor").alias("excess_floor")).drop("_floor")
 
 
 def judge(

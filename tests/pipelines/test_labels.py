@@ -4,12 +4,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from ml.quantities import START as WINDOW_START
 from pipelines.labels import add_label, is_labelled, known_labels
 from pipelines.training import MODEL, train
+from pipelines.waiting import request_rebuild
 from tests.ml.windows import MINUTE, T0, frame, window
-from tests.pipelines.plant import START
+from tests.pipelines.plant import START, Reading
 from tests.pipelines.test_training import GOLD, MINUTES, SCORES, plant_with_windows
 
 SENSOR = {"site_id": 101, "device_id": 1000, "sensor_id": 10000}
@@ -59,23 +61,49 @@ def test_first_model_asks_for_what_was_judged_without_one(tmp_path: Path) -> Non
     assert (after.height, set(after["model_id"])) == (2 * MINUTES, {plant.context.models.current(MODEL)})
 
 
-def test_worse_model_is_stored_and_not_used(tmp_path: Path) -> None:
-    """The challenger has learned that everything is normal: it finds none of the steps."""
-    plant = plant_with_windows(tmp_path)
+BLIND = """
+import numpy as np
+def fit(z_scores, *, trees, seed):
+    return 0
+def score(state, z_scores):
+    return np.zeros(len(z_scores))
+"""
+
+
+def test_worse_model_is_stored_and_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The challenger finds everything normal, and none of the steps."""
+    plant = plant_with_windows(tmp_path / "lake")
     first = train(plant.context)
-    device = {"site_id": 101, "device_id": 1000}
-    add_label(plant.context, "false_alarm", device, (START, START + timedelta(hours=2)))
-    plant.land(
-        [
-            b'{"ts":1772373600000,"metadata":{"siteId":101,"deviceId":1000,"sensorId":10000,"unit":"BAR"},"measurement":9e6}'
-        ]
-    )
-    plant.drain()
+    (tmp_path / "blind_detector.py").write_text(BLIND)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    blind = plant.context.config.ml.model_copy(update={"detector": "blind_detector"})
+    plant.context.config = plant.context.config.model_copy(update={"ml": blind})
     plant.now += timedelta(hours=1)
-    plant.drain()
     second = train(plant.context)
     assert plant.context.models.ids(MODEL) == sorted([first.model_id, second.model_id])
     assert second.is_promoted == (plant.context.models.current(MODEL) == second.model_id)
     assert not second.is_promoted
     plant.context.models.use(MODEL, second.model_id)
     assert plant.context.models.current(MODEL) == second.model_id
+
+
+def test_window_that_was_called_a_false_alarm_is_none_by_the_next_model(tmp_path: Path) -> None:
+    plant = plant_with_windows(tmp_path)
+    train(plant.context)
+    outlier = Reading(0, 2 * 3600, 9e6)
+    plant.land([outlier.payload])
+    plant.drain()
+    plant.now += timedelta(hours=1)
+    plant.drain()
+
+    def judged() -> pl.DataFrame:
+        at = START + timedelta(seconds=outlier.second)
+        return plant.table(SCORES).filter((pl.col("window_start") == at) & (pl.col("sensor_id") == 10_000))
+
+    assert judged()["is_anomaly"].to_list() == [True]
+    device = judged().select("site_id", "device_id").row(0, named=True)
+    add_label(plant.context, "false_alarm", device, (START, START + timedelta(hours=3)))
+    train(plant.context)
+    request_rebuild(plant.context, SCORES)
+    plant.drain()
+    assert judged()["is_anomaly"].to_list() == [False]
