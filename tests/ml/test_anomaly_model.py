@@ -121,8 +121,8 @@ def test_swing_of_the_day_of_which_a_quarter_was_seen_goes_on(begins: int) -> No
 def switching(number: int, on: int, off: int, windows: int) -> pl.DataFrame:
     """A sensor of two states that stays for so many minutes on average."""
     random = np.random.default_rng([3, number])
-    lengths = 1 + random.exponential([on, off] * (windows // 2)).astype(int)
-    state = np.repeat([1.0, 0.0] * (windows // 2), np.minimum(lengths, windows))[:windows]
+    stays = [np.full(1 + int(random.exponential(off if n % 2 else on)), 1.0 - n % 2) for n in range(windows)]
+    state = np.concatenate(stays)[:windows]
     rows = [window(minute, sensor_id=number, device_id=1000 + number) for minute in range(windows)]
     return frame(*rows).with_columns(*(pl.Series(name, state) for name in MOVED), stddev=pl.lit(0.0))
 
