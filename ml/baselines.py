@@ -241,16 +241,11 @@ def _with_scales(known: pl.DataFrame, rows: pl.DataFrame, names: tuple[str, ...]
 
 
 def _noise(name: str) -> pl.Expr:
-    """How far a quantity usually is from its median; the spans are wider where it moves in coarse steps.
-
-    Of one that mostly stands still, a switch or its changes, the few times that it moves are usual, too.
-    """
+    """How far a quantity usually is from its median; the spans are wider where it moves in coarse steps."""
     away = pl.col(name)
     span = away.quantile(0.95) - away.quantile(0.05)
-    middle = away.abs().median()
     return pl.max_horizontal(
-        middle * _MAD_TO_SIGMA,
-        pl.when(middle == 0).then(away.pow(2).mean().sqrt()),
+        away.abs().median() * _MAD_TO_SIGMA,
         span / _SPAN_TO_SIGMA,
         away.abs().mean() * _MEAN_DEVIATION_TO_SIGMA * _COARSE,
     ).alias(f"{name}_noise")

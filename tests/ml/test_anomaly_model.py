@@ -118,32 +118,6 @@ def test_swing_of_the_day_of_which_a_quarter_was_seen_goes_on(begins: int) -> No
     assert share(judge(known, windows).filter(pl.col(START) >= cut)) < 5 * RATE
 
 
-def switching(number: int, on: int, off: int, windows: int) -> pl.DataFrame:
-    """A sensor of two states that stays for so many minutes on average."""
-    random = np.random.default_rng([3, number])
-    stays = [np.full(1 + int(random.exponential(off if n % 2 else on)), 1.0 - n % 2) for n in range(windows)]
-    state = np.concatenate(stays)[:windows]
-    rows = [window(minute, sensor_id=number, device_id=1000 + number) for minute in range(windows)]
-    return frame(*rows).with_columns(*(pl.Series(name, state) for name in MOVED), stddev=pl.lit(0.0))
-
-
-def test_switch_that_switches_as_ever_is_no_anomaly() -> None:
-    stays = ((10, 10), (30, 30), (50, 50), (5, 120))
-    windows = pl.concat([switching(number, on, off, 2000) for number, (on, off) in enumerate(stays)])
-    cut = T0 + timedelta(minutes=1000)
-    known = train(windows.filter(pl.col(START) < cut), trees=60, seed=0)
-    assert share(judge(known, windows).filter(pl.col(START) >= cut)) < 5 * RATE
-
-
-def test_switch_that_never_switched_is_an_anomaly_when_it_does() -> None:
-    windows = pl.concat([switching(number, 10**6, 1, 1000) for number in range(4)])
-    cut, moved = T0 + timedelta(minutes=900), T0 + timedelta(minutes=950)
-    known = train(windows.filter(pl.col(START) < cut), trees=60, seed=0)
-    off = pl.when(pl.col(START) == moved).then(0.0).otherwise(pl.col(MOVED)).name.keep()
-    rows = judge(known, windows.with_columns(off)).filter(pl.col(START) == moved)
-    assert rows["is_anomaly"].to_list() == [True] * 4
-
-
 def test_faults_after_little_history_are_found() -> None:
     cut = T0 + timedelta(minutes=100)
     known = train(simulated(windows=100, seed=3), trees=60, seed=0)
