@@ -80,16 +80,13 @@ def _growth(start: Integers, known: dict[str, Floats]) -> tuple[Floats, Floats]:
 
     In few windows a drift cannot be told from noise, so the room for a window's own quantities grows as a random walk's
     (the first result). A lasting move is what a rhythm or a drift that was seen in part makes by itself: in as much
-    time as the series was watched it may go ``_GOES_ON`` times as far again (the second, of ``SMOOTHED``). So it may in
-    half a day, the way from the least to the most of it, as far as the series was watched for less than a day.
+    time as the series was watched it may go ``_GOES_ON`` times as far again (the second, of ``SMOOTHED``).
     """
     first, last = known["first_start"], known["last_start"]
-    since, watched = np.maximum(np.maximum(start - last, first - start), 0.0), last - first
-    age = since / np.maximum(watched, 1.0)
-    goes_on = np.clip(1 - watched / _DAY, 0.0, 1.0) * np.minimum(2 * since / _DAY, 1.0)
+    age = np.maximum(np.maximum(start - last, first - start), 0.0) / np.maximum(last - first, 1.0)
     seen = known["windows"] / _SEEN_LONG
     doubt, doubt_of_lasting = np.clip(1 - seen, 0.0, 1.0), np.clip(1 - np.square(np.square(seen)), 0.0, 1.0)
-    return np.sqrt(1 + 2 * doubt * age), 1 + _GOES_ON * np.maximum(doubt_of_lasting * age, goes_on)
+    return np.sqrt(1 + 2 * doubt * age), 1 + _GOES_ON * doubt_of_lasting * age
 
 
 def _table(baselines: pl.DataFrame, name: str, width: int) -> Floats:

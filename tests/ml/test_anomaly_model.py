@@ -110,14 +110,6 @@ def test_false_alarms_after_little_history_are_near_the_stated_rate(kind: str, w
     assert share(judge(known, windows).filter(pl.col(START) >= cut)) < allowed
 
 
-@pytest.mark.parametrize("begins", [0, 360, 720])
-def test_swing_of_the_day_of_which_a_quarter_was_seen_goes_on(begins: int) -> None:
-    windows = swinging(simulated(series=12, windows=720, seed=9), begins)
-    cut = T0 + timedelta(minutes=360)
-    known = train(windows.filter(pl.col(START) < cut), trees=100, seed=0)
-    assert share(judge(known, windows).filter(pl.col(START) >= cut)) < 5 * RATE
-
-
 def test_faults_after_little_history_are_found() -> None:
     cut = T0 + timedelta(minutes=100)
     known = train(simulated(windows=100, seed=3), trees=60, seed=0)
@@ -211,22 +203,13 @@ def test_sensor_of_two_states_is_not_called_stuck(dwell: int) -> None:
     assert called.height <= 5 * RATE * 4_000
 
 
-MOVED = ("mean", "minimum", "maximum", "p50", "p95", "p99", "first", "last")
-
-
-def swinging(windows: pl.DataFrame, begins: int) -> pl.DataFrame:
-    """By five deviations within a day, from a minute of it on."""
-    minutes = (pl.col(START) - T0).dt.total_minutes() + begins
-    swing = 5 * pl.col("stddev").median().over("sensor_id") * (2 * np.pi * minutes / 1440).sin()
-    return windows.with_columns(pl.col(MOVED) + swing)
-
-
 def drifting(windows: pl.DataFrame) -> pl.DataFrame:
     random = np.random.default_rng(9)
+    moved = ("mean", "minimum", "maximum", "p50", "p95", "p99", "first", "last")
     parts = []
     for part in windows.partition_by("sensor_id", maintain_order=True):
         walk = pl.Series(np.cumsum(random.normal(0, 0.3, part.height)))
-        parts.append(part.with_columns(pl.col(MOVED) + walk))
+        parts.append(part.with_columns(pl.col(moved) + walk))
     return pl.concat(parts)
 
 
